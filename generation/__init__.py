@@ -1,0 +1,1 @@
+"""MAKES pictures, outside a request. Imports `storage` alone."""

@@ -1,0 +1,1 @@
+"""Designed typographic pictures: what the `card` provider draws."""

@@ -1,0 +1,1 @@
+"""The providers that come with Darkroom, one file each."""

@@ -1,0 +1,1 @@
+"""SAYS: the GraphQL API, and the processes around it. Imports every other package."""

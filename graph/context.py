@@ -1,0 +1,85 @@
+"""What a resolver may use: made anew for every operation, and never holding a session."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TypeAlias, TypeVar
+from uuid import UUID
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from generation.studio import Studio
+from graph.delivery import SignedUrls
+from storage.contents import Contents
+from storage.generations import Generations
+from storage.library import Library
+from storage.models import Attachment, Content, Generation, Image
+from storage.viewers import Viewer
+
+Found = TypeVar("Found")
+
+
+class Context:
+    """The viewer, the use cases, and loaders that turn a list's many look-ups into one query."""
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        *,
+        library: Library,
+        contents: Contents,
+        generations: Generations,
+        studio: Studio,
+        urls: SignedUrls,
+    ) -> None:
+        self.viewer = viewer
+        self.library = library
+        self.contents = contents
+        self.generations = generations
+        self.studio = studio
+        self.urls = urls
+
+    @cached_property
+    def image(self) -> DataLoader[UUID, Image | None]:
+        return self._loader(self.library.images_by_id)
+
+    @cached_property
+    def content(self) -> DataLoader[UUID, Content | None]:
+        return self._loader(self.contents.by_id)
+
+    @cached_property
+    def generation(self) -> DataLoader[UUID, Generation | None]:
+        return self._loader(self.generations.by_id)
+
+    @cached_property
+    def attachment(self) -> DataLoader[UUID, Attachment | None]:
+        return self._loader(self.contents.attachments_by_id)
+
+    @cached_property
+    def attachments_of_content(self) -> DataLoader[UUID, list[Attachment]]:
+        return self._loader(self.contents.attachments_of_contents)
+
+    @cached_property
+    def attachments_of_image(self) -> DataLoader[UUID, list[Attachment]]:
+        return self._loader(self.contents.attachments_of_images)
+
+    @cached_property
+    def images_of_generation(self) -> DataLoader[UUID, list[Image]]:
+        return self._loader(self.library.images_of_generations)
+
+    def forget(self) -> None:
+        """Let the loaders see anew, for the next event of a subscription."""
+        for name in [name for name, value in vars(self).items() if isinstance(value, DataLoader)]:
+            delattr(self, name)
+
+    def _loader(
+        self, find: Callable[[Viewer, Sequence[UUID]], Awaitable[list[Found]]]
+    ) -> DataLoader[UUID, Found]:
+        async def load(ids: Sequence[UUID]) -> list[Found]:
+            return await find(self.viewer, ids)
+
+        return DataLoader(load_fn=load)
+
+
+Info: TypeAlias = strawberry.Info[Context, None]
+ConnectionParams: TypeAlias = Mapping[str, object]

@@ -1,0 +1,95 @@
+"""The storage's enums, as the schema tells them: every value with its description."""
+
+from enum import Enum, StrEnum
+
+import strawberry
+
+from generation.studio import Target
+from storage.models import ContentState, GenerationStatus, ImageOrigin, Platform
+from storage.search import Orientation, SortField, Usage
+
+
+class SortDirection(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
+
+
+def _describe(kind: type[Enum], name: str, description: str, **values: str) -> None:
+    """Make an enum of ours known to Strawberry. Every value must be described, and no other."""
+    definition = strawberry.enum(kind, name=name, description=description).__strawberry_definition__  # type: ignore[attr-defined]  # set by the line itself
+    if {value.name for value in definition.values} != values.keys():
+        raise TypeError(f"{name} has other values than are described")
+    for value in definition.values:
+        value.description = values[value.name]
+
+
+_describe(
+    ImageOrigin,
+    "ImageOrigin",
+    "How a picture came into the library.",
+    UPLOADED="Somebody sent the file.",
+    GENERATED="A provider made it, see `Image.generation`.",
+)
+_describe(
+    Orientation,
+    "Orientation",
+    "The shape of a picture, as displayed.",
+    LANDSCAPE="Wider than high.",
+    PORTRAIT="Higher than wide.",
+    SQUARE="As wide as high.",
+)
+_describe(
+    Usage,
+    "UsageFilter",
+    "Whether, and by what kind of content, a picture is used.",
+    UNUSED="Attached to no content.",
+    USED="Attached to any content.",
+    DRAFT="Attached to a content that is a draft.",
+    SCHEDULED="Attached to a content that is scheduled.",
+    PUBLISHED="Attached to a content that was published.",
+)
+_describe(
+    SortField,
+    "ImageSortField",
+    "What images can be sorted by.",
+    CREATED_AT="When the image came into the library.",
+    UPDATED_AT="When its title, alt text, tags or mark last changed.",
+    FILENAME="The name of the uploaded file; images without one come first.",
+    BYTE_SIZE="The size of the file.",
+)
+_describe(
+    ContentState,
+    "ContentState",
+    "How far a post in the making has come, as its own system says.",
+    DRAFT="Being written.",
+    SCHEDULED="Will be published at `scheduledAt`.",
+    PUBLISHED="Is out.",
+)
+_describe(
+    Platform, "Platform", "Where a post is to appear.", INSTAGRAM="Instagram, feed or stories."
+)
+_describe(
+    GenerationStatus,
+    "GenerationStatus",
+    "How far a generation has come. The last three are final.",
+    QUEUED="Waiting for its turn.",
+    RUNNING="The provider is at work.",
+    SUCCEEDED="All pictures are in the library.",
+    FAILED="It ended early, see `failure`; pictures that came before are in the library.",
+    CANCELLED="A viewer stopped it; pictures that came before are in the library.",
+)
+_describe(
+    Target,
+    "PublishTarget",
+    "Where a picture is to be shown, which decides its shape.",
+    INSTAGRAM_FEED="A post in the feed: 4:5, 1080 x 1350 pixels.",
+    INSTAGRAM_STORY="A story: 9:16, 1080 x 1920 pixels.",
+)
+
+_describe(
+    SortDirection,
+    "SortDirection",
+    "Which end of an order comes first.",
+    ASC="The smallest, or oldest, first.",
+    DESC="The largest, or newest, first.",
+)

@@ -1,0 +1,191 @@
+"""The one place where the parts are put together, for the API and for the worker."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+
+from generation.provider import ImageProvider
+from generation.providers.card import CardProvider
+from generation.studio import Studio
+from generation.tasks import GenerationTask
+from graph.config import Settings
+from storage.contents import Contents
+from storage.database import Database
+from storage.errors import Rejected, Unavailable
+from storage.generations import Generations, queue_of
+from storage.intake import Intake
+from storage.jobs import Jobs, Reaper, Worker, only_process, postgres_dsn
+from storage.keeper import Keeper
+from storage.library import Library
+from storage.migrations import is_current, migrate
+from storage.objects import ObjectStore
+from storage.objects.local import LocalObjectStore
+from storage.progress import LocalBus, PostgresBus
+from storage.renditions import Renditions
+from storage.viewers import Viewer, Viewers
+
+log = logging.getLogger(__name__)
+
+KEEP_JOBS = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that is open while the service runs."""
+
+    database: Database
+    store: ObjectStore
+    viewers: Viewers
+    library: Library
+    contents: Contents
+    jobs: Jobs
+    generations: Generations
+    studio: Studio
+    renditions: Renditions
+    local_viewer: Viewer | None
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    if settings.is_embedded:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]:
+    """Open every client, and run jobs if `works`; close all in the opposite order.
+
+    Raises Unavailable for a database that is not migrated, a folder that another process serves,
+    a store that is not there; Rejected for an unknown provider.
+    """
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        if settings.is_embedded:
+            stack.enter_context(only_process(Path(database.url.database or "")))
+            await migrate(database)
+        elif not await is_current(database):
+            raise Unavailable("The database is not up to date. Run `python -m graph migrate`.")
+
+        store = LocalObjectStore(settings.objects_dir)
+        await to_thread.run_sync(store.open)
+        keeper = Keeper(database, store, grace=settings.grace)
+        intake = Intake(
+            _empty_folder(settings.data_dir / "arrivals") if settings.is_embedded else None,
+            max_bytes=settings.max_upload_bytes,
+            max_pixels=settings.max_pixels,
+            seconds=settings.decode_seconds,
+            workers=settings.decode_workers,
+        )
+        viewers = Viewers(database)
+        library = Library(database, keeper, intake)
+        contents = Contents(database)
+        providers = _providers(settings)
+        jobs = await Jobs.open(database.url, stack)
+        generations = Generations(database, jobs)
+
+        beside = _Beside()
+        stack.push_async_callback(beside.stop)
+        beside.start("hub", generations.hub.run())
+        stack.callback(generations.hub.close)
+        if settings.is_embedded:
+            generations.bus = LocalBus(generations.hub.look_again)
+        else:
+            generations.bus = bus = PostgresBus(
+                postgres_dsn(database.url), generations.hub.look_again
+            )
+            beside.start("bus", bus.run())
+        if works:
+            task = GenerationTask(
+                generations,
+                library,
+                keeper,
+                store,
+                providers,
+                lease=timedelta(0) if settings.is_embedded else settings.lease,
+            )
+            worker = Worker(
+                database.url,
+                {queue_of(name): task.run for name in providers},
+                embedded=settings.is_embedded,
+            )
+            if not settings.is_embedded:
+                reaper = Reaper(database.url, jobs, worker.executor_id)
+                await stack.enter_async_context(reaper.alive())
+            await worker.start(
+                at_once=settings.generations_at_once,
+                at_once_for_one=settings.generations_per_workspace,
+                poll_seconds=0.1,
+            )
+            stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
+            beside.start("sweep", _sweep(settings, keeper, generations, jobs))
+
+        yield Parts(
+            database=database,
+            store=store,
+            viewers=viewers,
+            library=library,
+            contents=contents,
+            jobs=jobs,
+            generations=generations,
+            studio=Studio(generations, contents, providers, default=settings.provider),
+            renditions=Renditions(database, keeper, store, threads=settings.render_threads),
+            local_viewer=await viewers.local() if settings.has_local_viewer else None,
+        )
+
+
+def _providers(settings: Settings) -> dict[str, ImageProvider]:
+    providers: list[ImageProvider] = [CardProvider(stage_seconds=settings.card_stage_seconds)]
+    named = {provider.name: provider for provider in providers}
+    if settings.provider not in named:
+        known = ", ".join(sorted(named))
+        raise Rejected(f"DARKROOM_PROVIDER is {settings.provider!r}. Choose from: {known}.")
+    return named
+
+
+def _empty_folder(path: Path) -> Path:
+    """What an earlier run left in it is nobody's any more."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+class _Beside:
+    """Tasks that run beside the service until it closes."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _sweep(settings: Settings, keeper: Keeper, generations: Generations, jobs: Jobs) -> None:
+    """Clear up after crashes, now and then."""
+    while True:
+        try:
+            swept = await keeper.sweep()
+            lost = await generations.fail_lost(4 * settings.lease)
+            await jobs.forget(KEEP_JOBS)
+            if swept or lost:
+                log.info("sweep.done objects=%s generations=%s", swept, lost)
+        except Exception:  # a database that is away comes back
+            log.exception("sweep.failed")
+        await asyncio.sleep(settings.sweep_seconds)

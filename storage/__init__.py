@@ -1,0 +1,1 @@
+"""KEEPS rows and bytes. Imports nothing else of ours."""

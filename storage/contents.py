@@ -1,0 +1,347 @@
+"""Posts in the making, and the images attached to them: one transaction each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from storage import idempotency
+from storage.database import Database
+from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected
+from storage.library import check_version, checked_text, renumber
+from storage.models import Attachment, Content, ContentState, Image, now
+from storage.search import moment
+from storage.viewers import Viewer
+
+MAX_TEXT = 32_000
+MAX_ATTACHMENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPatch:
+    """The fields to save: those that are not `...`."""
+
+    external_id: Any = ...
+    text: Any = ...
+    platforms: Any = ...
+    state: Any = ...
+    scheduled_at: Any = ...
+    auto_image: Any = ...
+
+    def said(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not ...}
+
+
+class Contents:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(
+        self,
+        viewer: Viewer,
+        patch: ContentPatch,
+        *,
+        id: UUID | None = None,
+        expected_version: int | None = None,
+    ) -> Content:
+        """Change the content with this id, or with the patch's external id, or make a new one.
+
+        Saving with an external id is repeatable: the second time finds what the first made.
+        Raises NotFound (for an id), Conflict (the version, or the external id is another's),
+        Rejected.
+        """
+        said = patch.said()
+        _check(said)
+        try:
+            async with self._database.writing() as session:
+                content = await self._found(session, viewer, id, said.get("external_id"))
+                if content is None:
+                    content = Content(workspace_id=viewer.workspace_id, external_id=str(uuid4()))
+                    session.add(content)
+                else:
+                    check_version("content", content.version, expected_version)
+                    content.version += 1
+                for name, value in said.items():
+                    setattr(content, name, value)
+                if content.state is ContentState.SCHEDULED and content.scheduled_at is None:
+                    raise Rejected(
+                        "A scheduled content needs a time: give scheduledAt.", field="scheduledAt"
+                    )
+                content.updated_at = now()
+            return content
+        except IntegrityError:
+            twin = None if id else await self.by_external_id(viewer, said.get("external_id", ""))
+            if twin is not None:
+                # Another request made it while we were about to: now it is there to be changed.
+                return await self.save(viewer, patch, id=twin.id, expected_version=expected_version)
+            raise Conflict(
+                f"Another content has the externalId {said.get('external_id')!r}. "
+                "Read that one, or choose another externalId."
+            ) from None
+
+    async def _found(
+        self, session: AsyncSession, viewer: Viewer, id: UUID | None, external_id: str | None
+    ) -> Content | None:
+        if id is not None:
+            return await _locked(session, viewer, id)
+        if external_id is None:
+            return None
+        return (
+            await session.exec(
+                select(Content)
+                .where(
+                    Content.workspace_id == viewer.workspace_id,
+                    Content.external_id == external_id,
+                )
+                .with_for_update()
+            )
+        ).one_or_none()
+
+    async def by_external_id(self, viewer: Viewer, external_id: str) -> Content | None:
+        if "\0" in external_id:  # which PostgreSQL would not even compare
+            return None
+        async with self._database.reading() as session:
+            return (
+                await session.exec(
+                    select(Content).where(
+                        Content.workspace_id == viewer.workspace_id,
+                        Content.external_id == external_id,
+                    )
+                )
+            ).one_or_none()
+
+    async def by_id(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Content | None]:
+        """In the order of `ids`, None for what is not there or not the viewer's."""
+        async with self._database.reading() as session:
+            rows = await session.exec(
+                select(Content).where(
+                    col(Content.id).in_(ids), Content.workspace_id == viewer.workspace_id
+                )
+            )
+            found = {content.id: content for content in rows}
+        return [found.get(id) for id in ids]
+
+    async def attachments_by_id(
+        self, viewer: Viewer, ids: Sequence[UUID]
+    ) -> list[Attachment | None]:
+        """In the order of `ids`, None for what is not there or not the viewer's."""
+        rows = await self._attachments(viewer, col(Attachment.id).in_(ids))
+        found = {attachment.id: attachment for attachment in rows}
+        return [found.get(id) for id in ids]
+
+    async def attachments_of_contents(
+        self, viewer: Viewer, ids: Sequence[UUID]
+    ) -> list[list[Attachment]]:
+        """Each content's attachments, by position. One query for all."""
+        rows = await self._attachments(viewer, col(Attachment.content_id).in_(ids))
+        return [[row for row in rows if row.content_id == id] for id in ids]
+
+    async def attachments_of_images(
+        self, viewer: Viewer, ids: Sequence[UUID]
+    ) -> list[list[Attachment]]:
+        """Where each image is attached, the oldest first. One query for all."""
+        rows = await self._attachments(viewer, col(Attachment.image_id).in_(ids))
+        by_age = sorted(rows, key=lambda row: (row.created_at, row.id))
+        return [[row for row in by_age if row.image_id == id] for id in ids]
+
+    async def _attachments(self, viewer: Viewer, condition: Any) -> Sequence[Attachment]:
+        async with self._database.reading() as session:
+            return (
+                await session.exec(
+                    select(Attachment)
+                    .join(Content, col(Content.id) == Attachment.content_id)
+                    .where(condition, Content.workspace_id == viewer.workspace_id)
+                    .order_by(col(Attachment.position))
+                )
+            ).all()
+
+    async def attach(
+        self,
+        viewer: Viewer,
+        content_id: UUID,
+        image_ids: Sequence[UUID],
+        *,
+        position: int | None = None,
+        alt_text_override: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Content:
+        """Put images into a content at `position` (0 is first), or at its end, in their order.
+
+        An image stands in a content once: one that is there already moves to the new place.
+        Raises NotFound (for the content or an image), Rejected, IdempotencyMismatch.
+        """
+        wanted = list(dict.fromkeys(image_ids))
+        if not wanted:
+            raise Rejected("imageIds is empty. Name at least one image.", field="imageIds")
+        if position is not None and position < 0:
+            raise Rejected("position counts from 0, the first place.", field="position", limit=0)
+        alt_text = checked_text("alt_text", alt_text_override)
+        use = idempotency.Use.of(
+            idempotency_key, "attachToContent", content_id, wanted, position, alt_text
+        )
+        try:
+            async with self._database.writing() as session:
+                await hold(session, wanted)
+                content = await _locked(session, viewer, content_id)
+                if use and await idempotency.recall(session, viewer, use):
+                    return content
+                await put_into(session, content, wanted, position=position, alt_text=alt_text)
+                if use:
+                    await idempotency.remember(session, viewer, use, content_id)
+            return content
+        except IntegrityError:
+            if use is None:
+                raise
+            # The key came by a request for another content while we were writing.
+            raise IdempotencyMismatch(use.key) from None
+
+    async def detach(self, viewer: Viewer, attachment_ids: Sequence[UUID]) -> Content:
+        """Take attachments out of their content. All of them, or none.
+
+        Raises NotFound, and Rejected when they are of different contents.
+        """
+        wanted = list(dict.fromkeys(attachment_ids))
+        known = await self.attachments_by_id(viewer, wanted)
+        for id, attachment in zip(wanted, known, strict=True):
+            if attachment is None:
+                raise NotFound("attachment", id)
+        content_ids = {attachment.content_id for attachment in known if attachment}
+        if len(content_ids) != 1:
+            raise Rejected(
+                "attachmentIds must name attachments of one content.", field="attachmentIds"
+            )
+        async with self._database.writing() as session:
+            content = await _locked(session, viewer, content_ids.pop())
+            attached = {row.id: row for row in await _attached(session, content)}
+            for id in wanted:
+                if id not in attached:  # detached by another request meanwhile
+                    raise NotFound("attachment", id)
+                await session.delete(attached[id])
+            await session.flush()
+            await renumber(session, content)
+        return content
+
+    async def reorder(
+        self, viewer: Viewer, content_id: UUID, attachment_ids: Sequence[UUID]
+    ) -> Content:
+        """Give all attachments of a content a new order.
+
+        Raises NotFound, and Conflict when the ids are not exactly the content's attachments.
+        """
+        async with self._database.writing() as session:
+            content = await _locked(session, viewer, content_id)
+            attached = {
+                attachment.id: attachment for attachment in await _attached(session, content)
+            }
+            if sorted(attached) != sorted(attachment_ids):
+                raise Conflict(
+                    f"attachmentIds must name each of the content's {len(attached)} attachments "
+                    "once. Read the content again and decide anew."
+                )
+            await renumber(session, content, [attached[id] for id in attachment_ids])
+        return content
+
+
+async def hold(session: AsyncSession, image_ids: Sequence[UUID]) -> None:
+    """Let no image be deleted until we are done: a deletion then wins or loses as a whole.
+
+    Comes before a content is locked. A deletion takes its locks in that order, too; otherwise the
+    two could wait for each other.
+    """
+    await session.exec(
+        select(Image.id).where(col(Image.id).in_(image_ids)).with_for_update(read=True)
+    )
+
+
+async def put_into(
+    session: AsyncSession,
+    content: Content,
+    image_ids: Sequence[UUID],
+    *,
+    position: int | None,
+    alt_text: str | None,
+) -> None:
+    """Attach images of the content's workspace, which are held, to a content that is locked."""
+    found = await session.exec(
+        select(Image.id).where(
+            col(Image.id).in_(image_ids), Image.workspace_id == content.workspace_id
+        )
+    )
+    existing = set(found)
+    for id in image_ids:
+        if id not in existing:
+            raise NotFound("image", id)
+    attached = await _attached(session, content)
+    moved = {row.image_id: row for row in attached if row.image_id in image_ids}
+    others = [row for row in attached if row.image_id not in image_ids]
+    if len(others) + len(image_ids) > MAX_ATTACHMENTS:
+        raise Rejected(
+            f"A content takes at most {MAX_ATTACHMENTS} images.",
+            field="imageIds",
+            limit=MAX_ATTACHMENTS,
+            actual=len(others) + len(image_ids),
+        )
+    placed = [
+        moved.get(id) or Attachment(content_id=content.id, image_id=id, position=0)
+        for id in image_ids
+    ]
+    for attachment in placed:
+        attachment.alt_text_override = alt_text or attachment.alt_text_override
+    session.add_all(placed)
+    place = len(others) if position is None else min(position, len(others))
+    await renumber(session, content, [*others[:place], *placed, *others[place:]])
+    await session.flush()
+
+
+async def _attached(session: AsyncSession, content: Content) -> Sequence[Attachment]:
+    return (
+        await session.exec(
+            select(Attachment)
+            .where(Attachment.content_id == content.id)
+            .order_by(col(Attachment.position))
+        )
+    ).all()
+
+
+async def _locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Content:
+    """The viewer's content, which nobody else changes until we are done."""
+    content = (
+        await session.exec(
+            select(Content)
+            .where(Content.id == id, Content.workspace_id == viewer.workspace_id)
+            .with_for_update()
+        )
+    ).one_or_none()
+    if content is None:
+        raise NotFound("content", id)
+    return content
+
+
+def _check(said: dict[str, Any]) -> None:
+    external_id = said.get("external_id", "-")
+    if not 1 <= len(external_id) <= 255:
+        raise Rejected(
+            f"externalId takes 1 to 255 characters, not {len(external_id)}.",
+            field="externalId",
+            limit=255,
+            actual=len(external_id),
+        )
+    if "\0" in external_id:
+        raise Rejected("externalId holds a NUL, which no database keeps.", field="externalId")
+    if said.get("scheduled_at") is not None:
+        said["scheduled_at"] = moment("scheduledAt", said["scheduled_at"])
+    text = said.get("text", "")
+    if len(text) > MAX_TEXT:
+        raise Rejected(
+            f"text takes at most {MAX_TEXT:,} characters, not {len(text):,}.",
+            field="text",
+            limit=MAX_TEXT,
+            actual=len(text),
+        )
+    if "text" in said:
+        said["text"] = text.replace("\0", "")

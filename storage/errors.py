@@ -1,0 +1,118 @@
+"""Everything a caller may expect to go wrong, as one tree.
+
+LibraryError
+├─ NotFound       no such thing, or not the viewer's: we do not tell which
+├─ Conflict       the thing has changed meanwhile, or was asked for differently before
+│  └─ ImageInUse     … the picture still stands in a content
+├─ Rejected       the input is at fault; the same call will fail again
+│  └─ Refused        … by a provider (generation/errors.py)
+└─ Unavailable    something we depend on failed; the same call may work later
+   └─ RateLimited    … after `retry_after` seconds (generation/errors.py)
+
+Anything else is a bug: logged with its traceback, shown as "Internal server error."
+"""
+
+from typing import ClassVar
+from uuid import UUID
+
+
+class LibraryError(Exception):
+    """An expected failure. Its message is written for the client to read."""
+
+    code: ClassVar[str] = "LIBRARY_ERROR"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NotFound(LibraryError):
+    """`what` is the kind of thing, e.g. `image`; `id` is what was asked for."""
+
+    code = "NOT_FOUND"
+
+    def __init__(self, what: str, id: UUID | str | None = None) -> None:
+        super().__init__(f"There is no such {what}, or it is not yours.")
+        self.what = what
+        self.id = id
+
+
+class Conflict(LibraryError):
+    """Read the thing again and decide anew."""
+
+    code = "CONFLICT"
+
+
+class IdempotencyMismatch(Conflict):
+    """The key was used before, for a different request."""
+
+    code = "IDEMPOTENCY_MISMATCH"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The idempotency key {key!r} was already used with other arguments. "
+            "Send the first arguments again, or a new key."
+        )
+
+
+class ImageInUse(Conflict):
+    """`attachment_ids` name the places that still show the picture."""
+
+    code = "IN_USE"
+
+    def __init__(self, attachment_ids: list[UUID]) -> None:
+        count = len(attachment_ids)
+        places = "1 post" if count == 1 else f"{count} posts"
+        super().__init__(
+            f"The image is attached to {places}. Detach it first, or delete it with force: true."
+        )
+        self.attachment_ids = attachment_ids
+
+
+class Rejected(LibraryError):
+    """`limit` and `actual` are in the unit that the message names; `field` is the input's name."""
+
+    code = "INVALID"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        limit: float | None = None,
+        actual: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.field = field
+        self.limit = limit
+        self.actual = actual
+
+
+class TooLong(Rejected):
+    code = "TOO_LONG"
+
+
+class TooLarge(Rejected):
+    code = "TOO_LARGE"
+
+
+class TooManyPixels(Rejected):
+    code = "TOO_MANY_PIXELS"
+
+
+class UnsupportedMediaType(Rejected):
+    code = "UNSUPPORTED_MEDIA_TYPE"
+
+
+class CorruptFile(Rejected):
+    code = "CORRUPT_FILE"
+
+
+class Unavailable(LibraryError):
+    """`retry_after` is in seconds, where it is known."""
+
+    code = "UNAVAILABLE"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

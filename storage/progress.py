@@ -1,0 +1,185 @@
+"""Who listens to a job's progress, in this process and across processes.
+
+The row is the truth; a message only says "look again". A bus carries the job's id and nothing else,
+and the hub of every process reads the row once, however many listen there.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+log = logging.getLogger(__name__)
+
+State = TypeVar("State")
+CHANNEL = "darkroom_progress"
+
+
+class Bus(Protocol):
+    """Tells every process that has a hub that a job changed."""
+
+    async def tell(self, id: UUID) -> None: ...
+
+
+class Mailbox(Generic[State]):
+    """Holds the newest state that its listener has not seen: a slow one costs no memory."""
+
+    def __init__(self) -> None:
+        self._newest: State | None = None
+        self._full = asyncio.Event()
+        self._closed = False
+
+    def put(self, state: State) -> None:
+        self._newest = state
+        self._full.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._full.set()
+
+    async def take(self) -> State | None:
+        """The newest state, as soon as there is one; None when the hub has closed."""
+        await self._full.wait()
+        if self._closed:
+            return None
+        self._full.clear()
+        return self._newest
+
+
+class Hub(Generic[State]):
+    """Gives the states of jobs to whoever listens in this process.
+
+    `read` gives the state of a job, or None if it is gone. Register first and read the state then:
+    so nothing falls between. All jobs that somebody listens to are read again every `reread`
+    seconds, so that a message that was lost delays a listener and never strands it.
+    """
+
+    def __init__(
+        self, read: Callable[[UUID], Awaitable[State | None]], *, reread: float = 10.0
+    ) -> None:
+        self._read = read
+        self._reread = reread
+        self._mailboxes: dict[UUID, set[Mailbox[State]]] = {}
+        self._stale: set[UUID] = set()
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    @asynccontextmanager
+    async def listen(self, id: UUID) -> AsyncIterator[Mailbox[State]]:
+        mailbox: Mailbox[State] = Mailbox()
+        if self._closed:
+            mailbox.close()
+        self._mailboxes.setdefault(id, set()).add(mailbox)
+        try:
+            yield mailbox
+        finally:
+            self._mailboxes[id].discard(mailbox)
+            if not self._mailboxes[id]:
+                del self._mailboxes[id]
+
+    def look_again(self, id: UUID | None = None) -> None:
+        """Read a job's state (or all jobs') and deliver it; many calls at once make one read."""
+        self._stale.update(self._mailboxes if id is None else {id} & self._mailboxes.keys())
+        self._wake.set()
+
+    def close(self) -> None:
+        """End every listener's stream, now and from now on."""
+        self._closed = True
+        for mailboxes in self._mailboxes.values():
+            for mailbox in mailboxes:
+                mailbox.close()
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._reread)
+            except TimeoutError:
+                self.look_again()
+            self._wake.clear()
+            while self._stale:
+                await self._deliver(self._stale.pop())
+
+    async def _deliver(self, id: UUID) -> None:
+        try:
+            state = await self._read(id)
+        except Exception:
+            # The next re-read finds what this one missed.
+            log.exception("progress.read_failed id=%s", id)
+            return
+        if state is not None:
+            for mailbox in self._mailboxes.get(id, ()):
+                mailbox.put(state)
+
+
+class LocalBus:
+    """One process: whoever tells also hears."""
+
+    def __init__(self, heard: Callable[[UUID | None], None]) -> None:
+        self._heard = heard
+
+    async def tell(self, id: UUID) -> None:
+        self._heard(id)
+
+
+class PostgresBus:
+    """LISTEN and NOTIFY on a connection of its own. `heard(None)` means: anything may have changed.
+
+    Messages of one process within `coalesce` seconds are sent as one statement, since NOTIFY takes
+    a lock that all of the server's commits share.
+    """
+
+    def __init__(
+        self, dsn: str, heard: Callable[[UUID | None], None], *, coalesce: float = 0.02
+    ) -> None:
+        self._dsn = dsn
+        self._heard = heard
+        self._coalesce = coalesce
+        self._outgoing: set[UUID] = set()
+        self._wake = asyncio.Event()
+
+    async def tell(self, id: UUID) -> None:
+        self._outgoing.add(id)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Listen and send until cancelled; connect again whenever the connection is lost."""
+        while True:
+            try:
+                await self._serve()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
+                log.warning("progress.bus_lost reason=%s", fault)
+                await asyncio.sleep(1)
+
+    async def _serve(self) -> None:
+        connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=5)
+        try:
+            await connection.add_listener(CHANNEL, self._receive)
+            self._heard(None)  # whatever was said while nobody listened
+            while True:
+                try:
+                    await asyncio.wait_for(self._wake.wait(), 5)
+                except TimeoutError:
+                    await connection.execute("SELECT 1")  # is anybody there?
+                    continue
+                await asyncio.sleep(self._coalesce)
+                self._wake.clear()
+                ids = [str(id) for id in self._outgoing]
+                self._outgoing.clear()
+                try:
+                    await connection.execute(
+                        "SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id", CHANNEL, ids
+                    )
+                except BaseException:
+                    self._outgoing.update(map(UUID, ids))
+                    self._wake.set()
+                    raise
+        finally:
+            connection.terminate()
+
+    def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._heard(UUID(str(payload)))

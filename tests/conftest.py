@@ -1,0 +1,106 @@
+"""Databases to test on: SQLite always, PostgreSQL where one runs."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from storage.database import Database, sqlite_url
+from storage.intake import Intake
+from storage.keeper import Keeper
+from storage.library import Library
+from storage.migrations import migrate
+from storage.objects.local import LocalObjectStore
+from storage.viewers import Viewer, Viewers
+from tests.postgres import Server, find_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server. Without one: a visible skip, or a failure if REQUIRE_SERVICES is set."""
+    server = asyncio.run(find_server())
+    if server is None:
+        reason = "no PostgreSQL on 127.0.0.1:5432, and none named by TEST_POSTGRES_DSN"
+        if os.environ.get("REQUIRE_SERVICES"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    yield server
+    asyncio.run(server.clean_up())
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated and empty SQLite file, to be copied: much faster than to migrate one anew."""
+    path = tmp_path_factory.mktemp("template") / "darkroom.db"
+    asyncio.run(_migrate(sqlite_url(path)))
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that is migrated and empty, of each kind in turn."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        return sqlite_url(shutil.copy(template, tmp_path / "darkroom.db"))
+    return request.getfixturevalue("postgres_url")  # type: ignore[no-any-return]  # a fixture's value
+
+
+@pytest.fixture
+def postgres_url(postgres: Server) -> str:
+    """A migrated and empty PostgreSQL database."""
+    return asyncio.run(postgres.new_database(_migrate))
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await migrate(database)
+    await database.close()
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalObjectStore:
+    store = LocalObjectStore(tmp_path / "objects")
+    store.open()
+    return store
+
+
+@pytest.fixture
+async def alice(database: Database) -> Viewer:
+    return await _viewer(database, "alice")
+
+
+@pytest.fixture
+async def bob(database: Database) -> Viewer:
+    """A viewer of another workspace than Alice's."""
+    return await _viewer(database, "bob")
+
+
+async def _viewer(database: Database, workspace: str) -> Viewer:
+    viewers = Viewers(database)
+    viewer = await viewers.by_token(await viewers.create_key(workspace, workspace))
+    assert viewer is not None
+    return viewer
+
+
+@pytest.fixture
+def keeper(database: Database, store: LocalObjectStore) -> Keeper:
+    return Keeper(database, store, grace=timedelta(hours=1))
+
+
+@pytest.fixture
+def library(database: Database, keeper: Keeper, tmp_path: Path) -> Library:
+    folder = tmp_path / "arrivals"
+    folder.mkdir()
+    intake = Intake(folder, max_bytes=10**6, max_pixels=10**6, seconds=10, workers=1)
+    return Library(database, keeper, intake)

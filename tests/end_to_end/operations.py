@@ -1,0 +1,155 @@
+"""The operations that the three programs send: frontend, editor and tooling."""
+
+IMAGE = """
+fragment ImageFields on Image {
+  id version origin isAiGenerated filename title altText tags isFavorite mimeType byteSize sha256
+  width height orientation dominantColor thumbhash url createdAt updatedAt
+}
+"""
+
+UPLOAD = (
+    """
+mutation Upload($input: UploadImageInput!) {
+  uploadImage(input: $input) {
+    image { ...ImageFields }
+    duplicateOf { id }
+    errors { __typename ... on UserError { code message path }
+             ... on InvalidInputError { limit actual } }
+  }
+}
+"""
+    + IMAGE
+)
+
+IMAGES = """
+query Images($filter: ImageFilter, $search: String, $sort: ImageSort, $first: Int, $after: String,
+             $last: Int, $before: String) {
+  images(filter: $filter, search: $search, sort: $sort, first: $first, after: $after,
+         last: $last, before: $before) {
+    totalCount
+    nodes { id filename }
+    edges { cursor node { id } }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  }
+}
+"""
+
+RENDITION = """
+query Rendition($id: ID!, $width: Int!) {
+  image(id: $id) { url rendition(width: $width) { url width height mimeType } }
+}
+"""
+
+GENERATE = """
+mutation Generate($input: GenerateImageInput!) {
+  generateImage(input: $input) {
+    generation { id status provider prompt requestedCount width height sequence }
+    errors { __typename ... on UserError { code message path } }
+  }
+}
+"""
+
+GENERATION = """
+query Generation($id: ID!) {
+  generation(id: $id) {
+    status progress stage sequence attempts failure { code message retryable }
+    images { id origin isAiGenerated width height url generation { id prompt } }
+  }
+}
+"""
+
+CANCEL = """
+mutation Cancel($id: ID!) {
+  cancelGeneration(id: $id) { generation { id status } errors { ... on UserError { code } } }
+}
+"""
+
+PROGRESS = """
+subscription Progress($id: ID!, $after: Int) {
+  generationProgress(id: $id, afterSequence: $after) {
+    __typename sequence at generation { status images { id } }
+    ... on GenerationProgressed { progress stage previewUrl }
+    ... on GenerationImageReady { image { id url } }
+    ... on GenerationFinished { status failure { code message } }
+  }
+}
+"""
+
+CONTENT = """
+fragment ContentFields on Content {
+  id externalId text platforms state version
+  attachments { id position altTextOverride image { id } }
+}
+"""
+
+SAVE_CONTENT = (
+    """
+mutation SaveContent($input: SaveContentInput!) {
+  saveContent(input: $input) {
+    content { ...ContentFields } errors { __typename ... on UserError { code message path } }
+  }
+}
+"""
+    + CONTENT
+)
+
+ATTACH = (
+    """
+mutation Attach($input: AttachToContentInput!) {
+  attachToContent(input: $input) {
+    content { ...ContentFields } errors { __typename ... on UserError { code message } }
+  }
+}
+"""
+    + CONTENT
+)
+
+DETACH = (
+    """
+mutation Detach($ids: [ID!]!) {
+  detachFromContent(attachmentIds: $ids) {
+    content { ...ContentFields } errors { __typename ... on UserError { code message } }
+  }
+}
+"""
+    + CONTENT
+)
+
+REORDER = (
+    """
+mutation Reorder($id: ID!, $ids: [ID!]!) {
+  reorderAttachments(contentId: $id, attachmentIds: $ids) {
+    content { ...ContentFields } errors { __typename ... on UserError { code message } }
+  }
+}
+"""
+    + CONTENT
+)
+
+READ_CONTENT = (
+    """
+query Content($id: ID, $externalId: String) {
+  content(id: $id, externalId: $externalId) { ...ContentFields }
+}
+"""
+    + CONTENT
+)
+
+UPDATE = """
+mutation Update($id: ID!, $version: Int, $patch: UpdateImageInput!) {
+  updateImage(id: $id, expectedVersion: $version, patch: $patch) {
+    image { id version title altText tags isFavorite }
+    errors { __typename ... on UserError { code message } }
+  }
+}
+"""
+
+DELETE = """
+mutation Delete($id: ID!, $force: Boolean! = false) {
+  deleteImage(id: $id, force: $force) {
+    deletedImageId
+    errors { __typename ... on UserError { code message }
+             ... on ImageInUseError { usages { id content { externalId } } } }
+  }
+}
+"""
