@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: run test check install lock schema clean
+.PHONY: run test check install benchmarks lock schema clean
 
 run: $(INSTALLED)
 	$(BIN)/python -m graph serve
@@ -25,6 +25,10 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+benchmarks: $(INSTALLED)
+	$(BIN)/python -m benchmarks.uploads
+	$(BIN)/python -m benchmarks.delivery
 
 # After a change of the API: the difference shows in review.
 schema: $(INSTALLED)

@@ -9,12 +9,6 @@ class Refused(Rejected):
     code = "CONTENT_POLICY"
 
 
-class RateLimited(Unavailable):
-    """Too much was asked too fast. Retry after `retry_after` seconds."""
-
-    code = "RATE_LIMITED"
-
-
 class ProviderUnavailable(Unavailable):
     """The provider did not answer, or with a fault of its own. Retry with backoff."""
 

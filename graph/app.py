@@ -64,7 +64,7 @@ def create_app(settings: Settings, *, works: bool = True) -> Starlette:
         routes=[
             Route("/graphql", view),
             WebSocketRoute("/graphql", view),
-            Route("/images/{id:uuid}/{digest}/{spec}", service.image, methods=["GET"]),
+            Route("/images/{id:uuid}/{digest}/{name}", service.image, methods=["GET"]),
             Route("/previews/{id:uuid}/{name}", service.preview, methods=["GET"]),
             Route("/healthz", _alive, methods=["GET"]),
             Route("/readyz", service.ready, methods=["GET"]),

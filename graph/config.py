@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from storage.containers import Bounds
 from storage.database import sqlite_url
 
 
@@ -55,8 +56,23 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=50 * 2**20, ge=1, description="The largest file.")
     max_pixels: int = Field(default=50_000_000, ge=1, description="The most pixels of a picture.")
     decode_seconds: float = Field(default=10, gt=0, description="How long a file may decode.")
+    decode_memory_bytes: int = Field(
+        default=2 * 2**30, ge=2**28, description="Address space of a process that decodes."
+    )
+    decode_waiting: int = Field(
+        default=32, ge=0, description="Uploads that wait for a decoder before others are sent away."
+    )
+    max_frames: int = Field(default=500, ge=1, description="The most frames of an animation.")
+    max_jpeg_scans: int = Field(default=100, ge=1, description="The most scans of a JPEG.")
+    max_png_chunks: int = Field(default=20_000, ge=1, description="The most chunks of a PNG.")
     decode_workers: int = Field(default=2, ge=1, description="Processes that decode uploads.")
     render_threads: int = Field(default=2, ge=1, description="Threads that make renditions.")
+    renditions_per_image: int = Field(
+        default=100, ge=1, description="Stored for one image; further ones are made each time."
+    )
+    rendition_memory_bytes: int = Field(
+        default=64 * 2**20, ge=0, description="Renditions at hand in memory."
+    )
     generations_at_once: int = Field(
         default=4, ge=1, description="Running jobs of a provider, per process."
     )
@@ -169,6 +185,16 @@ class Settings(BaseSettings):
             return self.public_url
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(
+            max_frames=self.max_frames,
+            max_jpeg_scans=self.max_jpeg_scans,
+            max_png_chunks=self.max_png_chunks,
+            max_pixels=self.max_pixels,
+            max_frame_pixels=5 * self.max_pixels,
+        )
 
     @property
     def lease(self) -> timedelta:

@@ -7,6 +7,7 @@ same for a while, which lets browsers and proxies keep what they got.
 import hashlib
 import hmac
 import math
+import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from storage.errors import NotFound
 from storage.models import Generation, Image
 from storage.objects import ObjectStore
-from storage.renditions import DIGEST, ORIGINAL, Rendition, Renditions, Served
+from storage.renditions import AUTO, DIGEST, ORIGINAL, Rendition, Renditions, Served
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -37,7 +38,7 @@ class SignedUrls:
         return self._sign(_image_path(image, ORIGINAL), expires_in)
 
     def rendition(self, image: Image, rendition: Rendition, expires_in: int) -> str:
-        return self._sign(_image_path(image, rendition.spec), expires_in)
+        return self._sign(_image_path(image, rendition.name), expires_in)
 
     def preview(self, generation: Generation, expires_in: int) -> str | None:
         if generation.preview_key is None:
@@ -66,8 +67,8 @@ class SignedUrls:
         return left if any(fits) and left > 0 else None
 
 
-def _image_path(image: Image, spec: str) -> str:
-    return f"/images/{image.id}/{image.sha256[:DIGEST]}/{spec}"
+def _image_path(image: Image, name: str) -> str:
+    return f"/images/{image.id}/{image.sha256[:DIGEST]}/{name}"
 
 
 def _signature(key: bytes, path: str, expires: int) -> str:
@@ -84,9 +85,11 @@ class Delivery:
         self._urls = urls
 
     async def image(self, request: Request) -> Response:
-        path = request.path_params
+        path, accept = request.path_params, request.headers.get("accept", "")
         return await self._answer(
-            request, lambda: self._renditions.find(path["id"], path["digest"], path["spec"])
+            request,
+            lambda: self._renditions.find(path["id"], path["digest"], path["name"], accept=accept),
+            varies=path["name"].endswith(f".{AUTO}"),
         )
 
     async def preview(self, request: Request) -> Response:
@@ -95,7 +98,9 @@ class Delivery:
             request, lambda: self._renditions.preview(path["id"], path["name"])
         )
 
-    async def _answer(self, request: Request, find: Callable[[], Awaitable[Served]]) -> Response:
+    async def _answer(
+        self, request: Request, find: Callable[[], Awaitable[Served]], *, varies: bool = False
+    ) -> Response:
         left = self._urls.expiry(request.url.path, dict(request.query_params))
         if left is None:
             return _refusal(403, "This link is not valid, or not any more. Ask for a new one.")
@@ -108,13 +113,55 @@ class Delivery:
             "ETag": f'"{served.etag}"',
             "Content-Type": served.media_type,
         }
-        if f'"{served.etag}"' in request.headers.get("If-None-Match", ""):
+        if varies:
+            headers["Vary"] = "Accept"
+        if _names(request.headers.get("if-none-match", ""), served.etag):
             return Response(status_code=304, headers=headers)
-        headers["Content-Length"] = str(served.byte_size)
+        return self._whole_or_part(request, served, headers)
+
+    def _whole_or_part(self, request: Request, served: Served, headers: dict[str, str]) -> Response:
+        """https://www.rfc-editor.org/rfc/rfc9110#name-range-requests, one range of bytes."""
+        status, first, last = 200, 0, served.byte_size - 1
+        asked = request.headers.get("range")
+        condition = request.headers.get("if-range")
+        if asked and (condition is None or _names(condition, served.etag)):
+            part = _range(asked, served.byte_size)
+            if part is None:
+                return _refusal(
+                    416,
+                    "Ask for one range of bytes that the picture has.",
+                    {"Content-Range": f"bytes */{served.byte_size}"},
+                )
+            status, (first, last) = 206, part
+            headers["Content-Range"] = f"bytes {first}-{last}/{served.byte_size}"
+        headers["Accept-Ranges"] = "bytes"
+        headers["Content-Length"] = str(last - first + 1)
         if request.method == "HEAD":
-            return Response(headers=headers)
-        return StreamingResponse(self._store.stream(served.key), headers=headers)
+            return Response(status_code=status, headers=headers)
+        if served.data is not None:
+            return Response(served.data[first : last + 1], status, headers)
+        stream = self._store.stream(served.key, first, last - first + 1)
+        return StreamingResponse(stream, status, headers)
 
 
-def _refusal(status: int, message: str) -> Response:
-    return PlainTextResponse(message, status, headers={"Cache-Control": "no-store"} | HEADERS)
+def _names(tags: str, etag: str) -> bool:
+    """Whether a list of entity tags names this one."""
+    given = {tag.strip().removeprefix("W/") for tag in tags.split(",")}
+    return "*" in given or f'"{etag}"' in given
+
+
+def _range(header: str, size: int) -> tuple[int, int] | None:
+    """The first and the last byte that are asked for; None where there are none, or more ranges."""
+    found = re.fullmatch(r"bytes=(\d{0,15})-(\d{0,15})", header.strip())
+    if not found or not any(found.groups()):
+        return None
+    first, last = found.groups()
+    if not first:  # the last so many
+        first, last = str(max(0, size - int(last))), ""
+    start, end = int(first), min(int(last), size - 1) if last else size - 1
+    return (start, end) if start <= end else None
+
+
+def _refusal(status: int, message: str, more: dict[str, str] | None = None) -> Response:
+    headers = HEADERS | {"Cache-Control": "no-store"} | (more or {})
+    return PlainTextResponse(message, status, headers=headers)

@@ -6,6 +6,8 @@ import strawberry
 
 from generation.studio import Target
 from storage.models import ContentState, GenerationStatus, ImageOrigin, Platform
+from storage.rendering import Fit
+from storage.renditions import ImageFormat
 from storage.search import Orientation, SortField, Usage
 
 
@@ -56,6 +58,25 @@ _describe(
     UPDATED_AT="When its title, alt text, tags or mark last changed.",
     FILENAME="The name of the uploaded file; images without one come first.",
     BYTE_SIZE="The size of the file.",
+)
+_describe(
+    Fit,
+    "Fit",
+    "How a rendition fills its width and height. Only PAD enlarges.",
+    INSIDE="The whole picture, as large as fits.",
+    COVER="The whole frame, cropped around the focal point.",
+    CONTAIN="The whole picture, with bars that give it the frame's shape.",
+    PAD="The whole picture, with bars that fill the frame exactly.",
+)
+_describe(
+    ImageFormat,
+    "ImageFormat",
+    "What a rendition is encoded as.",
+    AUTO="AVIF, WebP or JPEG: the best that the browser's `Accept` names.",
+    JPEG="JPEG, without transparency.",
+    WEBP="WebP.",
+    AVIF="AVIF: the smallest files, the slowest to make.",
+    PNG="PNG: without loss.",
 )
 _describe(
     ContentState,

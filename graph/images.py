@@ -26,13 +26,15 @@ from storage import models, renditions, search
 from storage.errors import ImageInUse, Rejected
 from storage.library import ImagePatch, NewImage
 from storage.models import ImageOrigin
+from storage.rendering import Fit
+from storage.renditions import MAX_SIDE, ImageFormat
 from storage.search import Orientation, SortField, Usage
 
 if TYPE_CHECKING:
     from graph.contents import Attachment
     from graph.generations import Generation
 
-MAX_RENDITION = 4096
+SRCSET = (320, 640, 1080, 1440)
 MIN_EXPIRY, MAX_EXPIRY = 60, 86_400
 
 ExpiresIn = Annotated[
@@ -48,7 +50,27 @@ class Rendition:
     url: str = strawberry.field(description="Where to get it: signed, so anyone who has it may.")
     width: int = strawberry.field(description="Pixels.")
     height: int = strawberry.field(description="Pixels.")
-    mime_type: str = strawberry.field(description="`image/jpeg` or `image/webp`.")
+    mime_type: str | None = strawberry.field(
+        description="What it is encoded as; null for AUTO, which the browser's `Accept` decides."
+    )
+
+    @classmethod
+    def of(
+        cls, image: models.Image, rendition: renditions.Rendition, info: Info, expires_in: int
+    ) -> "Rendition":
+        width, height = rendition.size(image)
+        return cls(
+            url=info.context.urls.rendition(image, rendition, expires_in),
+            width=width,
+            height=height,
+            mime_type=rendition.media_type,
+        )
+
+
+@strawberry.type(description="What matters most in a picture: 0 to 1 from its top left corner.")
+class FocalPoint:
+    x: float = strawberry.field(description="0 is the left edge, as displayed; 1 the right.")
+    y: float = strawberry.field(description="0 is the upper edge, as displayed; 1 the lower.")
 
 
 @strawberry.type(description="A picture in the library, uploaded or generated.")
@@ -78,6 +100,23 @@ class Image(relay.Node):
         description="A blurred impression of it, in base64, to show while it loads. "
         "See https://evanw.github.io/thumbhash/."
     )
+    perceptual_hash: str = strawberry.field(
+        description="16 hexadecimal digits. Of pictures that look alike few of the 64 bits differ."
+    )
+    frames: int = strawberry.field(description="How many there are; more than 1 in an animation.")
+    source_mime_type: str = strawberry.field(
+        description="What was sent. HEIC is kept as JPEG, as browsers do not show it."
+    )
+    declares_ai: bool = strawberry.field(
+        description="Whether the file came with an IPTC mark that says an AI model made it."
+    )
+    had_content_credentials: bool = strawberry.field(
+        description="Whether the file came with Content Credentials (C2PA), which the kept file "
+        "has not any more."
+    )
+    focal_point: FocalPoint | None = strawberry.field(
+        description="What to keep in sight when it is cropped; null for the middle."
+    )
     created_at: datetime = strawberry.field(description="When it came into the library.")
     updated_at: datetime = strawberry.field(description="When it last changed.")
 
@@ -102,6 +141,12 @@ class Image(relay.Node):
             orientation=search.orientation(row.width, row.height),
             dominant_color=row.dominant_color,
             thumbhash=row.thumbhash,
+            perceptual_hash=row.perceptual_hash,
+            frames=row.frames,
+            source_mime_type=row.source_media_type,
+            declares_ai=row.declares_ai,
+            had_content_credentials=row.has_c2pa,
+            focal_point=_focal_point(row),
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -110,27 +155,57 @@ class Image(relay.Node):
     def url(self, info: Info, expires_in: ExpiresIn = 3600) -> str:
         return info.context.urls.original(self.row, _expiry(expires_in))
 
-    @strawberry.field(description="The image at most `width` pixels wide, and never enlarged.")
+    @strawberry.field(
+        description="A derived size: told at once, made when it is first fetched. Give a width, "
+        "a height or both; it is never enlarged, unless PAD asks for the frame."
+    )
     def rendition(
         self,
         info: Info,
-        width: Annotated[int, strawberry.argument(description=f"Pixels, 1 to {MAX_RENDITION:,}.")],
+        width: Annotated[
+            int | None, strawberry.argument(description=f"Pixels, 1 to {MAX_SIDE:,}.")
+        ] = None,
+        height: Annotated[
+            int | None, strawberry.argument(description=f"Pixels, 1 to {MAX_SIDE:,}.")
+        ] = None,
+        fit: Annotated[
+            Fit, strawberry.argument(description="How it fills width and height.")
+        ] = Fit.INSIDE,
+        format: Annotated[
+            ImageFormat, strawberry.argument(description="What it is encoded as.")
+        ] = ImageFormat.AUTO,
+        quality: Annotated[
+            int | None,
+            strawberry.argument(description="1 to 100. Default: what suits the format."),
+        ] = None,
         expires_in: ExpiresIn = 3600,
     ) -> Rendition:
-        if not 1 <= width <= MAX_RENDITION:
-            raise Rejected(
-                f"width must be 1 to {MAX_RENDITION:,}, not {width}.",
-                field="width",
-                limit=1 if width < 1 else MAX_RENDITION,
-                actual=width,
-            )
-        rendition = renditions.Rendition.of(self.row, width)
-        return Rendition(
-            url=info.context.urls.rendition(self.row, rendition, _expiry(expires_in)),
-            width=rendition.width,
-            height=rendition.height,
-            mime_type=rendition.media_type,
+        rendition = renditions.Rendition.of(
+            self.row, width=width, height=height, fit=fit, format=format, quality=quality
         )
+        return Rendition.of(self.row, rendition, info, _expiry(expires_in))
+
+    @strawberry.field(
+        description="The `srcset` of an HTML image: these widths as far as the image has them, and "
+        "its own where it has not."
+    )
+    def srcset(
+        self,
+        info: Info,
+        widths: Annotated[
+            list[int] | None,
+            strawberry.argument(description="Pixels, at most 20. Default: 320, 640, 1080, 1440."),
+        ] = None,
+        format: Annotated[
+            ImageFormat, strawberry.argument(description="What they are encoded as.")
+        ] = ImageFormat.AUTO,
+        expires_in: ExpiresIn = 3600,
+    ) -> str:
+        made = (
+            Rendition.of(self.row, each, info, _expiry(expires_in))
+            for each in renditions.ladder(self.row, SRCSET if widths is None else widths, format)
+        )
+        return ", ".join(f"{rendition.url} {rendition.width}w" for rendition in made)
 
     @strawberry.field(description="The recipe, when the origin is GENERATED.")
     async def generation(
@@ -151,6 +226,12 @@ class Image(relay.Node):
 
         rows = await info.context.attachments_of_image.load(self.id)
         return [Attachment.from_row(row) for row in rows]
+
+
+def _focal_point(row: models.Image) -> FocalPoint | None:
+    if row.focal_x is None or row.focal_y is None:
+        return None
+    return FocalPoint(x=row.focal_x, y=row.focal_y)
 
 
 def _expiry(seconds: int) -> int:
@@ -378,6 +459,12 @@ class UploadImagePayload:
     )
 
 
+@strawberry.input(description="What matters most in a picture: 0 to 1 from its top left corner.")
+class FocalPointInput:
+    x: float = strawberry.field(description="0 is the left edge, as displayed; 1 the right.")
+    y: float = strawberry.field(description="0 is the upper edge, as displayed; 1 the lower.")
+
+
 @strawberry.input(description="What to change. A field that is left out stays as it is.")
 class UpdateImageInput:
     title: strawberry.Maybe[str | None] = strawberry.field(
@@ -391,6 +478,9 @@ class UpdateImageInput:
     )
     is_favorite: strawberry.Maybe[bool] = strawberry.field(
         default=None, description="Mark it as a favourite, or take the mark away."
+    )
+    focal_point: strawberry.Maybe[FocalPointInput | None] = strawberry.field(
+        default=None, description="What to keep in sight when it is cropped; null for the middle."
     )
 
 
@@ -414,7 +504,7 @@ class DeleteImagePayload:
 
 @strawberry.type
 class ImageMutations:
-    @mutation("Add a picture (JPEG, PNG or WebP) to the viewer's library.")
+    @mutation("Add a picture (JPEG, PNG, WebP, GIF, AVIF or HEIC) to the viewer's library.")
     async def upload_image(
         self,
         info: Info,
@@ -450,7 +540,7 @@ class ImageMutations:
         row = await info.context.library.update_image(
             info.context.viewer,
             uuid_of(id, "Image"),
-            ImagePatch(**said(patch)),
+            _patch(patch),
             expected_version=expected_version,
         )
         return UpdateImagePayload(image=Image.from_row(row))
@@ -470,6 +560,13 @@ class ImageMutations:
         image_id = uuid_of(id, "Image")
         await info.context.library.delete_image(info.context.viewer, image_id, force=force)
         return DeleteImagePayload(deleted_image_id=id_of("Image", image_id))
+
+
+def _patch(given: UpdateImageInput) -> ImagePatch:
+    fields = said(given)
+    if isinstance(point := fields.get("focal_point"), FocalPointInput):
+        fields["focal_point"] = (point.x, point.y)
+    return ImagePatch(**fields)
 
 
 def said(patch: object) -> dict[str, object]:

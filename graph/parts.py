@@ -19,6 +19,7 @@ from generation.tasks import GenerationTask
 from graph.config import Settings
 from storage.contents import Contents
 from storage.database import Database
+from storage.decoders import Decoders
 from storage.errors import Rejected, Unavailable
 from storage.generations import Generations, queue_of
 from storage.intake import Intake
@@ -82,15 +83,30 @@ async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]
         store = LocalObjectStore(settings.objects_dir)
         await to_thread.run_sync(store.open)
         keeper = Keeper(database, store, grace=settings.grace)
+        decoders = Decoders(
+            workers=settings.decode_workers,
+            waiting=settings.decode_waiting,
+            seconds=settings.decode_seconds,
+            memory_bytes=settings.decode_memory_bytes,
+        )
+        stack.push_async_callback(decoders.close)
         intake = Intake(
             _empty_folder(settings.data_dir / "arrivals") if settings.is_embedded else None,
+            decoders,
             max_bytes=settings.max_upload_bytes,
-            max_pixels=settings.max_pixels,
-            seconds=settings.decode_seconds,
-            workers=settings.decode_workers,
+            bounds=settings.bounds,
+        )
+        renditions = Renditions(
+            database,
+            keeper,
+            store,
+            threads=settings.render_threads,
+            memory_bytes=settings.rendition_memory_bytes,
+            kept=settings.renditions_per_image,
+            is_alone=settings.is_embedded,
         )
         viewers = Viewers(database)
-        library = Library(database, keeper, intake)
+        library = Library(database, keeper, intake, deleted=renditions.forget)
         contents = Contents(database)
         providers = _providers(settings)
         jobs = await Jobs.open(database.url, stack)
@@ -141,7 +157,7 @@ async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]
             jobs=jobs,
             generations=generations,
             studio=Studio(generations, contents, providers, default=settings.provider),
-            renditions=Renditions(database, keeper, store, threads=settings.render_threads),
+            renditions=renditions,
             local_viewer=await viewers.local() if settings.has_local_viewer else None,
         )
 

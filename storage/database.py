@@ -25,11 +25,17 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url, pool_size)
         self._writing_engine = self._engine.execution_options(writes=True)
+        # On SQLite every transaction sees one state; PostgreSQL has to be asked for that.
+        self._reading_engine = (
+            self._engine
+            if self.is_sqlite
+            else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session that sees one state of the database. Nothing it does is kept."""
-        async with AsyncSession(self._engine, expire_on_commit=False) as session:
+        async with AsyncSession(self._reading_engine, expire_on_commit=False) as session:
             yield session
 
     @asynccontextmanager

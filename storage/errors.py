@@ -7,7 +7,7 @@ LibraryError
 ├─ Rejected       the input is at fault; the same call will fail again
 │  └─ Refused        … by a provider (generation/errors.py)
 └─ Unavailable    something we depend on failed; the same call may work later
-   └─ RateLimited    … after `retry_after` seconds (generation/errors.py)
+   └─ RateLimited    … after `retry_after` seconds
 
 Anything else is a bug: logged with its traceback, shown as "Internal server error."
 """
@@ -116,3 +116,9 @@ class Unavailable(LibraryError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class RateLimited(Unavailable):
+    """Too much at once. The same call will work after `retry_after` seconds."""
+
+    code = "RATE_LIMITED"

@@ -33,6 +33,10 @@ class Use:
                 limit=MAX_KEY,
                 actual=len(key),
             )
+        if "\0" in key:
+            raise Rejected(
+                "idempotencyKey holds a NUL, which no database keeps.", field="idempotencyKey"
+            )
         return cls(key, hashlib.sha256(repr((operation, arguments)).encode()).hexdigest())
 
 

@@ -1,19 +1,19 @@
-"""One way in for every picture: a file is spooled, hashed, and decoded where it can do no harm."""
+"""One way in for every picture: spooled and hashed here, examined and made clean elsewhere."""
 
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import anyio
-from anyio import BrokenWorkerProcess, CapacityLimiter, to_process, to_thread
+from anyio import to_thread
 
-from storage.errors import CorruptFile, Rejected, TooLarge
-from storage.pictures import Description, inspect
+from storage.containers import Bounds
+from storage.decoders import Decoders
+from storage.errors import CorruptFile, TooLarge
+from storage.examination import Examination, Paths
 
 CHUNK = 256 * 1024
 
@@ -26,37 +26,43 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A file that may come in. It is at `path` only while the intake's block lasts."""
+    """A picture that may come in: its clean file, and its grid rendition, while the block lasts.
 
-    path: Path
-    byte_size: int
-    sha256: str
-    description: Description
+    `source_sha256` is of the bytes that were sent.
+    """
+
+    clean: Path
+    grid: Path
+    source_sha256: str
+    shown: Examination
 
 
 class Intake:
-    """Takes files, over `folder` or the system's own, under bounds.
-
-    They are `max_bytes`, `max_pixels`, `seconds` to decode, and `workers` at a time. Decoding runs
-    in worker processes, since a thread that a hostile file holds cannot be stopped.
-    """
+    """Takes files of at most `max_bytes`, over `folder` or the system's own, under `bounds`."""
 
     def __init__(
-        self, folder: Path | None, *, max_bytes: int, max_pixels: int, seconds: float, workers: int
+        self, folder: Path | None, decoders: Decoders, *, max_bytes: int, bounds: Bounds
     ) -> None:
         self._folder = folder
+        self._decoders = decoders
         self._max_bytes = max_bytes
-        self._max_pixels = max_pixels
-        self._seconds = seconds
-        self._decoders = CapacityLimiter(workers)
+        self._bounds = bounds
 
     @asynccontextmanager
     async def take(self, source: Source | bytes) -> AsyncIterator[Arrival]:
-        """Raises TooLarge, UnsupportedMediaType, TooManyPixels or CorruptFile; leaves no file."""
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="arrival-") as file:
-            path = Path(file.name)
-            digest = hashlib.sha256()
-            size = 0
+        """Leaves no file behind. Raises Rejected in its many forms, and RateLimited."""
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix="arrival-") as name:
+            folder = Path(name)
+            paths = Paths(folder / "source", folder / "clean", folder / "grid")
+            source_sha256 = await self._spool(source, paths.source)
+            shown = await self._decoders.examine(paths, self._bounds)
+            yield Arrival(paths.clean, paths.grid, source_sha256, shown)
+
+    async def _spool(self, source: Source | bytes, path: Path) -> str:
+        """Write the file down as it comes, and give its SHA-256."""
+        digest = hashlib.sha256()
+        size = 0
+        with path.open("xb") as file:
             async for chunk in _chunks(source):
                 size += len(chunk)
                 if size > self._max_bytes:
@@ -69,30 +75,9 @@ class Intake:
                     )
                 await to_thread.run_sync(file.write, chunk)
                 await to_thread.run_sync(digest.update, chunk)
-            if not size:
-                raise CorruptFile("The file is empty.", field="file")
-            file.flush()
-            yield Arrival(path, size, digest.hexdigest(), await self._describe(path))
-
-    async def _describe(self, path: Path) -> Description:
-        try:
-            with anyio.fail_after(self._seconds):
-                return await to_process.run_sync(
-                    partial(inspect, path, max_pixels=self._max_pixels),
-                    cancellable=True,  # on time-out the process is killed
-                    limiter=self._decoders,
-                )
-        except TimeoutError:
-            raise Rejected(
-                f"The picture takes longer than {self._seconds:g} seconds to decode. "
-                "Export it anew, without progressive scans.",
-                field="file",
-                limit=self._seconds,
-            ) from None
-        except BrokenWorkerProcess:
-            raise CorruptFile(
-                "The file breaks the decoder. Export it anew.", field="file"
-            ) from None
+        if not size:
+            raise CorruptFile("The file is empty.", field="file")
+        return digest.hexdigest()
 
 
 async def _chunks(source: Source | bytes) -> AsyncIterator[bytes]:

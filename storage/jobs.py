@@ -93,6 +93,8 @@ class Jobs:
 
     async def known(self, ids: Sequence[UUID], states: list[str] | None = None) -> set[UUID]:
         """Those of `ids` that the engine remembers, in one of its states or in any."""
+        if not ids:  # which to the engine means: all there are
+            return set()
         found = await to_thread.run_sync(
             lambda: self._client.list_workflows(
                 workflow_ids=[str(id) for id in ids],

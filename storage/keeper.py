@@ -75,9 +75,9 @@ class Keeper:
             is_named = await session.get(StoredObject, key) is not None
         if not is_named:
             # Swept while it was written, or its image was deleted: for the next sweep to find.
-            lost = row.model_copy(update={"state": ObjectState.DOOMED, "changed_at": now()})
+            doomed = {"state": ObjectState.DOOMED, "changed_at": now()}
             async with self._database.writing() as session:
-                await insert_once(session, lost)
+                await insert_once(session, StoredObject(**(row.model_dump() | doomed)))
         return True
 
     async def put_live(self, key: str, data: bytes, *, media_type: str, of: Purpose) -> None:
@@ -91,11 +91,12 @@ class Keeper:
     async def settle(self, session: AsyncSession, key: str) -> None:
         """Make a pending object live, in the transaction that refers to it.
 
-        Raises Conflict when the sweep has given it up meanwhile.
+        Another process may have done so already, with the same bytes. Raises Conflict when the
+        sweep has given it up meanwhile.
         """
         settled = await session.exec(
             update(StoredObject)
-            .where(col(StoredObject.key) == key, col(StoredObject.state) == ObjectState.PENDING)
+            .where(col(StoredObject.key) == key, col(StoredObject.state) != ObjectState.DOOMED)
             .values(state=ObjectState.LIVE, changed_at=now())
         )
         if settled.rowcount != 1:

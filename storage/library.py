@@ -1,12 +1,14 @@
 """The library: the use cases on images, one transaction each."""
 
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import func
+from anyio import to_thread
+from sqlalchemy import func, or_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -26,6 +28,7 @@ from storage.models import (
     ImageTag,
     now,
 )
+from storage.renditions import grid_rendition, rendition_key
 from storage.search import (
     ImageFilter,
     Page,
@@ -42,6 +45,13 @@ from storage.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
+EXTENSIONS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/gif": "gif",
+    "image/avif": "avif",
+}
 MAX_TAGS = 50
 MAX_LENGTH = {"filename": 255, "title": 255, "alt_text": 1000, "tag": 64}
 
@@ -68,6 +78,7 @@ class ImagePatch:
     alt_text: Any = ...
     tags: Any = ...
     is_favorite: Any = ...
+    focal_point: Any = ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +90,20 @@ class Added:
 
 
 class Library:
-    def __init__(self, database: Database, keeper: Keeper, intake: Intake) -> None:
+    """`deleted` is told of every image that is gone, for what has it at hand."""
+
+    def __init__(
+        self,
+        database: Database,
+        keeper: Keeper,
+        intake: Intake,
+        *,
+        deleted: Callable[[UUID], None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._keeper = keeper
         self._intake = intake
+        self._deleted = deleted
 
     async def add_image(
         self,
@@ -100,7 +121,7 @@ class Library:
         """
         checked = _checked(new)
         async with self._intake.take(source) as arrival:
-            use = idempotency.Use.of(idempotency_key, "uploadImage", arrival.sha256, checked)
+            use = idempotency.Use.of(idempotency_key, "uploadImage", arrival.source_sha256, checked)
             async with self._database.reading() as session:
                 if earlier := await self._earlier(session, viewer, arrival, use):
                     return earlier
@@ -116,39 +137,63 @@ class Library:
                 raise NotFound("image", subject_id)
             return Added(image, is_duplicate=False)
         same = select(Image).where(
-            Image.workspace_id == viewer.workspace_id, Image.sha256 == arrival.sha256
+            Image.workspace_id == viewer.workspace_id,
+            or_(
+                col(Image.sha256) == arrival.shown.sha256,
+                col(Image.source_sha256) == arrival.source_sha256,
+            ),
         )
-        image = (await session.exec(same)).one_or_none()
+        image = (await session.exec(same.order_by(col(Image.created_at)))).first()
         return Added(image, is_duplicate=True) if image else None
 
     async def _keep(
         self, viewer: Viewer, arrival: Arrival, new: NewImage, id: UUID, use: idempotency.Use | None
     ) -> Added:
-        shown = arrival.description
-        key = f"images/{id}/{arrival.sha256}.{shown.extension}"
+        shown = arrival.shown
+        key = f"images/{id}/{shown.sha256}.{EXTENSIONS[shown.media_type]}"
+        grid_key = rendition_key(
+            id, shown.sha256, grid_rendition(shown.width, shown.grid_media_type)
+        )
+        of = Purpose(viewer.workspace_id, image_id=id, generation_id=new.generation_id)
         await self._keeper.put(
             key,
-            arrival.path,
+            arrival.clean,
             media_type=shown.media_type,
-            sha256=arrival.sha256,
-            size=arrival.byte_size,
-            of=Purpose(viewer.workspace_id, image_id=id, generation_id=new.generation_id),
+            sha256=shown.sha256,
+            size=shown.byte_size,
+            of=of,
+        )
+        grid = await to_thread.run_sync(arrival.grid.read_bytes)
+        await self._keeper.put(
+            grid_key,
+            grid,
+            media_type=shown.grid_media_type,
+            sha256=hashlib.sha256(grid).hexdigest(),
+            size=len(grid),
+            of=Purpose(viewer.workspace_id, image_id=id),
         )
         image = Image(
             id=id,
             workspace_id=viewer.workspace_id,
             origin=new.origin,
-            is_ai_generated=new.is_ai_generated,
+            is_ai_generated=new.is_ai_generated or shown.declares_ai,
             filename=new.filename or "",
             title=new.title or "",
             alt_text=new.alt_text,
             media_type=shown.media_type,
-            byte_size=arrival.byte_size,
-            sha256=arrival.sha256,
+            byte_size=shown.byte_size,
+            sha256=shown.sha256,
+            source_media_type=shown.source_media_type,
+            source_sha256=arrival.source_sha256,
             width=shown.width,
             height=shown.height,
+            frames=shown.frames,
+            has_alpha=shown.has_alpha,
+            declares_ai=shown.declares_ai,
+            has_c2pa=shown.has_c2pa,
             dominant_color=shown.dominant_color,
             thumbhash=shown.thumbhash,
+            perceptual_hash=shown.perceptual_hash,
             object_key=key,
             generation_id=new.generation_id,
             search_text=fold(new.filename, new.title, new.alt_text, new.prompt),
@@ -156,7 +201,8 @@ class Library:
         )
         try:
             async with self._database.writing() as session:
-                await self._keeper.settle(session, key)
+                for settled in (key, grid_key):
+                    await self._keeper.settle(session, settled)
                 session.add(image)
                 await session.flush()
                 if use:
@@ -164,7 +210,7 @@ class Library:
             return Added(image, is_duplicate=False)
         except IntegrityError:
             # The same bytes, or the same key, came by another request while we were writing.
-            await self._keeper.doom(key)
+            await self._keeper.doom(key, grid_key)
             async with self._database.reading() as session:
                 earlier = await self._earlier(session, viewer, arrival, use)
             if earlier is None:
@@ -249,6 +295,8 @@ class Library:
                 image.alt_text = checked_text("alt_text", changes["alt_text"])
             if "is_favorite" in changes:
                 image.is_favorite = bool(changes["is_favorite"])
+            if "focal_point" in changes:
+                image.focal_x, image.focal_y = _checked_point(changes["focal_point"])
             if "tags" in changes:
                 kept = {row.tag: row for row in image.tag_rows}
                 names = checked_tags(changes["tags"] or ())
@@ -284,6 +332,7 @@ class Library:
             await session.delete(image)
             await session.flush()
             await self._keeper.doom_image(session, id)
+        self._deleted(id)
         try:
             await self._keeper.purge(id)
         except LibraryError as fault:  # the sweep will try again
@@ -357,6 +406,20 @@ def _checked(new: NewImage) -> NewImage:
         generation_id=new.generation_id,
         prompt=new.prompt,
     )
+
+
+def _checked_point(point: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    if point is None:
+        return None, None
+    for value in point:
+        if not 0 <= value <= 1:
+            raise Rejected(
+                f"A focal point is 0 to 1 from the top left, not {value:g}.",
+                field="focalPoint",
+                limit=0 if value < 0 else 1,
+                actual=value,
+            )
+    return point
 
 
 def checked_text(name: str, text: str | None) -> str | None:

@@ -123,13 +123,16 @@ class ImageTag(SQLModel, table=True):
 class Image(SQLModel, table=True):
     """A picture in a library. Width and height are pixels, as displayed.
 
-    `version` counts the changes of the row, not of the bytes, which never change.
+    `version` counts the changes of the row, not of the bytes, which never change. `sha256` is of
+    the clean file that is kept, `source_sha256` of what was sent. `declares_ai` and `has_c2pa` tell
+    of marks that the file came with. The focal point is 0..1 from the top left, as displayed.
     `search_text` is what the text search looks in, folded (see `search.fold`).
     """
 
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("workspace_id", "sha256", name="one_image_per_bytes"),
+        Index("images_by_source", "workspace_id", "source_sha256"),
         Index("images_by_created_at", "workspace_id", "created_at", "id"),
         Index("images_by_updated_at", "workspace_id", "updated_at", "id"),
         Index("images_by_filename", "workspace_id", "filename", "id"),
@@ -148,10 +151,19 @@ class Image(SQLModel, table=True):
     media_type: str = Field(max_length=64)
     byte_size: int
     sha256: str = Field(max_length=64)
+    source_media_type: str = Field(max_length=64)
+    source_sha256: str = Field(max_length=64)
     width: int
     height: int
+    frames: int
+    has_alpha: bool
+    declares_ai: bool
+    has_c2pa: bool
     dominant_color: str = Field(max_length=7)
     thumbhash: str = Field(max_length=64)
+    perceptual_hash: str = Field(max_length=16)
+    focal_x: float | None = None
+    focal_y: float | None = None
     object_key: str = Field(foreign_key="objects.key", max_length=255)
     generation_id: UUID | None = Field(default=None, foreign_key="generations.id", index=True)
     search_text: str = Field(default="", sa_type=Text)

@@ -7,7 +7,7 @@ and the hub of every process reads the row once, however many listen there.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -95,11 +95,14 @@ class Hub(Generic[State]):
 
     async def run(self) -> None:
         """Deliver until cancelled."""
+        clock = asyncio.get_running_loop().time
+        due = clock() + self._reread
         while True:
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._reread)
-            except TimeoutError:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), due - clock())
+            if clock() >= due:  # however much is said of some jobs
                 self.look_again()
+                due = clock() + self._reread
             self._wake.clear()
             while self._stale:
                 await self._deliver(self._stale.pop())

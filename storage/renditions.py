@@ -3,130 +3,323 @@
 import asyncio
 import hashlib
 import re
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy import func, or_
 from sqlmodel import col, select
 
 from storage.database import Database
-from storage.errors import NotFound
+from storage.errors import NotFound, Rejected
+from storage.examination import GRID
 from storage.keeper import Keeper, Purpose
-from storage.models import Image, StoredObject
+from storage.models import Image, ObjectState, StoredObject, now
 from storage.objects import ObjectStore
-from storage.pictures import fitted, render
+from storage.rendering import Fit, Format, Spec, frame, render
 
-MEDIA_TYPES = {"jpg": "image/jpeg", "webp": "image/webp"}
 ORIGINAL = "original"
+AUTO = "auto"
 DIGEST = 16  # hexadecimal digits of the SHA-256 that name an image's bytes in a URL
+MAX_SIDE = 4096
+MAX_LADDER = 20
+QUALITY = {Format.JPEG: 80, Format.WEBP: 80, Format.AVIF: 60, Format.PNG: 100}
+ACCEPTED = (Format.AVIF, Format.WEBP)  # for AUTO, the best first; everybody reads JPEG
+IN_MEMORY = 1024 * 1024  # bytes of the largest object that is kept in memory
+
+NAME = re.compile(
+    r"(?P<width>\d{0,4})x(?P<height>\d{0,4})-(?P<fit>[a-z]+)"
+    r"(-f(?P<x>\d{1,4})_(?P<y>\d{1,4}))?(-q(?P<quality>\d{1,3}))?\.(?P<format>[a-z]+)"
+)
+
+
+class ImageFormat(StrEnum):
+    """What a rendition is encoded as. AUTO is decided by what the client accepts."""
+
+    AUTO = AUTO
+    JPEG = Format.JPEG.value
+    WEBP = Format.WEBP.value
+    AVIF = Format.AVIF.value
+    PNG = Format.PNG.value
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """What a rendition will be, told without making it. Width and height are pixels.
+    """A derived size, told without making it. Sides are pixels; None leaves a side to the ratio."""
 
-    `spec` names it among the image's renditions, as in `640.jpg`.
-    """
-
-    spec: str
-    width: int
-    height: int
-    media_type: str
-
-    @classmethod
-    def of(cls, image: Image, width: int) -> "Rendition":
-        """At most `width` wide and never enlarged. What may be transparent becomes WebP."""
-        fit = fitted(image.width, image.height, width)
-        extension = "jpg" if image.media_type == "image/jpeg" else "webp"
-        return cls(f"{fit[0]}.{extension}", *fit, MEDIA_TYPES[extension])
+    width: int | None = None
+    height: int | None = None
+    fit: Fit = Fit.INSIDE
+    format: ImageFormat = ImageFormat.AUTO
+    quality: int | None = None
+    focal: tuple[int, int] | None = None
+    """Thousandths from the top left; only where the fit crops."""
 
     @classmethod
-    def parse(cls, image: Image, spec: str) -> "Rendition | None":
-        """None for what `of` never gives."""
-        if not re.fullmatch(r"[1-9][0-9]{0,4}\.(jpg|webp)", spec):
+    def of(
+        cls,
+        image: Image,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        fit: Fit = Fit.INSIDE,
+        format: ImageFormat = ImageFormat.AUTO,
+        quality: int | None = None,
+    ) -> "Rendition":
+        """The rendition of an image, with its focal point. Raises Rejected for what cannot be."""
+        _check(width, height, fit, quality)
+        if fit is Fit.INSIDE and height is None:
+            width = min(width or MAX_SIDE, image.width)  # what is not enlarged is one rendition
+        focal = None
+        if fit is Fit.COVER and image.focal_x is not None and image.focal_y is not None:
+            focal = (round(image.focal_x * 1000), round(image.focal_y * 1000))
+        return cls(width, height, fit, format, quality, focal)
+
+    @property
+    def name(self) -> str:
+        """Its name in URLs and keys, e.g. `1080x1350-cover-f500_300-q80.webp`."""
+        focal = f"-f{self.focal[0]}_{self.focal[1]}" if self.focal else ""
+        quality = f"-q{self.quality}" if self.quality else ""
+        sides = f"{self.width or ''}x{self.height or ''}"
+        return f"{sides}-{self.fit}{focal}{quality}.{self.format}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Rendition | None":
+        """None for what is no name of ours."""
+        found = NAME.fullmatch(name)
+        if not found:
             return None
-        rendition = cls.of(image, int(spec.split(".")[0]))
-        return rendition if rendition.spec == spec else None
+        try:
+            rendition = cls(
+                width=int(found["width"]) if found["width"] else None,
+                height=int(found["height"]) if found["height"] else None,
+                fit=Fit(found["fit"]),
+                format=ImageFormat(found["format"]),
+                quality=int(found["quality"]) if found["quality"] else None,
+                focal=(int(found["x"]), int(found["y"])) if found["x"] else None,
+            )
+            _check(rendition.width, rendition.height, rendition.fit, rendition.quality)
+        except (ValueError, Rejected):
+            return None
+        focal = rendition.focal
+        if focal and (rendition.fit is not Fit.COVER or max(focal) > 1000):
+            return None
+        return rendition if rendition.name == name else None
+
+    @property
+    def media_type(self) -> str | None:
+        """None while AUTO is not decided."""
+        if self.format is ImageFormat.AUTO:
+            return None
+        return Format(self.format.value).media_type
+
+    def size(self, image: Image) -> tuple[int, int]:
+        """Pixels, exactly as it will be."""
+        return frame((image.width, image.height), self.spec(Format.JPEG)).canvas
+
+    def spec(self, format: Format) -> Spec:
+        x, y = self.focal or (500, 500)
+        return Spec(
+            width=self.width,
+            height=self.height,
+            fit=self.fit,
+            focal=(x / 1000, y / 1000),
+            format=format,
+            quality=self.quality or QUALITY[format],
+        )
+
+    def encoded_for(self, accept: str) -> "Rendition":
+        """With AUTO decided by an `Accept` header: the best that it names, else JPEG."""
+        if self.format is not ImageFormat.AUTO:
+            return self
+        named = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+        best = next((format for format in ACCEPTED if format.media_type in named), Format.JPEG)
+        return replace(self, format=ImageFormat(best.value))
+
+
+def _check(width: int | None, height: int | None, fit: Fit, quality: int | None) -> None:
+    for name, side in (("width", width), ("height", height)):
+        if side is not None and not 1 <= side <= MAX_SIDE:
+            raise Rejected(
+                f"{name} must be 1 to {MAX_SIDE:,} pixels, not {side}.",
+                field=name,
+                limit=1 if side < 1 else MAX_SIDE,
+                actual=side,
+            )
+    if width is None and height is None:
+        raise Rejected("Give a width, a height, or both.", field="width")
+    if fit is not Fit.INSIDE and (width is None or height is None):
+        raise Rejected(f"{fit.name} needs width and height.", field="fit")
+    if quality is not None and not 1 <= quality <= 100:
+        raise Rejected(
+            f"quality must be 1 to 100, not {quality}.",
+            field="quality",
+            limit=1 if quality < 1 else 100,
+            actual=quality,
+        )
+
+
+def ladder(image: Image, widths: Sequence[int], format: ImageFormat) -> list[Rendition]:
+    """Renditions of these widths, the smallest first; beyond the image's own width, that one.
+
+    Raises Rejected for widths that cannot be, or too many.
+    """
+    if not 1 <= len(widths) <= MAX_LADDER:
+        raise Rejected(
+            f"widths takes 1 to {MAX_LADDER} values, not {len(widths)}.",
+            field="widths",
+            limit=MAX_LADDER,
+            actual=len(widths),
+        )
+    rungs = [Rendition.of(image, width=width, format=format) for width in sorted(set(widths))]
+    return list({rung.size(image): rung for rung in reversed(rungs)}.values())[::-1]
+
+
+def grid_rendition(image_width: int, media_type: str) -> str:
+    """The name of the one that every library page shows, made when the image comes in."""
+    format = next(each for each in ImageFormat if each.value == media_type.partition("/")[2])
+    return Rendition(width=min(GRID, image_width), format=format).name
+
+
+def rendition_key(image_id: UUID, sha256: str, name: str) -> str:
+    return f"images/{image_id}/{sha256[:DIGEST]}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An object that may be delivered; `etag` stands for exactly its bytes."""
+    """Bytes that may be delivered; `etag` stands for exactly them. Large ones are only named."""
 
     key: str
     media_type: str
     byte_size: int
     etag: str
+    data: bytes | None = None
 
 
 class Renditions:
-    """Finds, or makes, what a delivery URL names. `threads` bounds how many are made at a time."""
+    """Finds, or makes, what a delivery URL names.
+
+    `threads` bounds how many are made at a time, `memory_bytes` what is kept at hand, and `kept`
+    how many of an image are stored: further ones are made, served and forgotten. `is_alone` says
+    that no other process deletes images, so that what is at hand needs no look at the database.
+    """
 
     def __init__(
-        self, database: Database, keeper: Keeper, store: ObjectStore, *, threads: int
+        self,
+        database: Database,
+        keeper: Keeper,
+        store: ObjectStore,
+        *,
+        threads: int,
+        memory_bytes: int,
+        kept: int,
+        is_alone: bool,
     ) -> None:
         self._database = database
         self._keeper = keeper
         self._store = store
         self._threads = CapacityLimiter(threads)
+        self._kept = kept
+        self._is_alone = is_alone
         self._making: dict[str, asyncio.Lock] = {}
+        self._at_hand = AtHand(memory_bytes)
+        self._deletions = 0
 
-    async def find(self, image_id: UUID, digest: str, spec: str) -> Served:
+    def forget(self, image_id: UUID) -> None:
+        """Serve nothing of this image any more: it was deleted."""
+        self._deletions += 1
+        self._at_hand.drop(image_id)
+
+    async def find(self, image_id: UUID, digest: str, name: str, *, accept: str = "") -> Served:
         """Raises NotFound: for an image that is gone, or bytes it does not have."""
+        rendition = None if name == ORIGINAL else Rendition.parse(name)
+        if name != ORIGINAL:
+            if rendition is None:
+                raise NotFound("rendition", name)
+            rendition = rendition.encoded_for(accept)
+            name = rendition.name
+        key = rendition_key(image_id, digest, name)
+        at_hand = self._at_hand.get(key)
+        if at_hand and self._is_alone:
+            return at_hand
+        deletions = self._deletions
         async with self._database.reading() as session:
             image = await session.get(Image, image_id)
         if image is None or image.sha256[:DIGEST] != digest:
+            self._at_hand.drop(image_id)
             raise NotFound("image", image_id)
-        if spec == ORIGINAL:
-            return Served(image.object_key, image.media_type, image.byte_size, image.sha256)
-        rendition = Rendition.parse(image, spec)
+        served = at_hand or await self._serve(image, rendition, key)
+        if deletions == self._deletions:  # else it may be gone, and would stay at hand for ever
+            self._at_hand.put(key, image_id, served)
+        return served
+
+    async def preview(self, generation_id: UUID, name: str) -> Served:
+        """Raises NotFound, also when the preview has expired."""
+        served = await self._stored(f"generations/{generation_id}/{name}")
+        if served is None:
+            raise NotFound("preview", name)
+        return await self._with_data(served)
+
+    async def _serve(self, image: Image, rendition: Rendition | None, key: str) -> Served:
         if rendition is None:
-            raise NotFound("rendition", spec)
-        key = f"images/{image.id}/{image.sha256[:DIGEST]}/{spec}"
+            original = Served(image.object_key, image.media_type, image.byte_size, image.sha256)
+            return await self._with_data(original)
         # One render of a key at a time in this process; two in two processes are harmless.
         lock = self._making.setdefault(key, asyncio.Lock())
         try:
             async with lock:
-                return await self._kept(key) or await self._make(image, rendition, key)
+                stored = await self._stored(key)
+                if stored:
+                    return await self._with_data(stored)
+                return await self._make(image, rendition, key)
         finally:
             if not lock.locked():
                 self._making.pop(key, None)
 
-    async def preview(self, generation_id: UUID, name: str) -> Served:
-        """Raises NotFound, also when the preview has expired."""
-        served = await self._kept(f"generations/{generation_id}/{name}")
-        if served is None:
-            raise NotFound("preview", name)
-        return served
-
-    async def _kept(self, key: str) -> Served | None:
+    async def _stored(self, key: str) -> Served | None:
         async with self._database.reading() as session:
             row = (
                 await session.exec(
                     select(StoredObject).where(
-                        StoredObject.key == key, col(StoredObject.state) == "live"
+                        StoredObject.key == key,
+                        StoredObject.state == ObjectState.LIVE,
+                        or_(
+                            col(StoredObject.expires_at).is_(None),
+                            col(StoredObject.expires_at) > now(),
+                        ),
                     )
                 )
             ).one_or_none()
         return Served(row.key, row.media_type, row.byte_size, row.sha256) if row else None
 
+    async def _with_data(self, served: Served) -> Served:
+        if served.data is not None or served.byte_size > IN_MEMORY:
+            return served
+        return replace(served, data=await self._store.get(served.key))
+
     async def _make(self, image: Image, rendition: Rendition, key: str) -> Served:
+        format = Format(rendition.format.value)
         original = await self._store.get(image.object_key)
-        size = (rendition.width, rendition.height)
-        data = await to_thread.run_sync(
-            partial(render, original, size, rendition.media_type), limiter=self._threads
+        (data,) = await to_thread.run_sync(
+            partial(render, original, [rendition.spec(format)]), limiter=self._threads
         )
         sha256 = hashlib.sha256(data).hexdigest()
-        served = Served(key, rendition.media_type, len(data), sha256)
-        if await self._keeper.put(
+        served = Served(key, format.media_type, len(data), sha256, data)
+        if await self._count(image.id) >= self._kept:
+            return served
+        is_new = await self._keeper.put(
             key,
             data,
             media_type=served.media_type,
             sha256=sha256,
             size=served.byte_size,
             of=Purpose(image.workspace_id, image_id=image.id),
-        ):
+        )
+        if is_new:
             async with self._database.writing() as session:
                 # No rendition outlives its image: whoever deletes it now waits for us, or has won.
                 alive = await session.exec(
@@ -137,4 +330,41 @@ class Renditions:
                     return served
             await self._keeper.doom(key)
             raise NotFound("image", image.id)
-        return await self._kept(key) or served
+        return served
+
+    async def _count(self, image_id: UUID) -> int:
+        async with self._database.reading() as session:
+            counted = select(func.count()).where(StoredObject.image_id == image_id)
+            return (await session.exec(counted)).one()
+
+
+class AtHand:
+    """Objects in memory, the least recently used going first when there are too many bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._served: OrderedDict[str, tuple[UUID, Served]] = OrderedDict()
+
+    def get(self, key: str) -> Served | None:
+        found = self._served.get(key)
+        if found is None:
+            return None
+        self._served.move_to_end(key)
+        return found[1]
+
+    def put(self, key: str, image_id: UUID, served: Served) -> None:
+        if served.data is None or len(served.data) > IN_MEMORY or key in self._served:
+            return
+        self._served[key] = (image_id, served)
+        self._bytes += len(served.data)
+        while self._bytes > self._max_bytes:
+            self._remove(next(iter(self._served)))
+
+    def drop(self, image_id: UUID) -> None:
+        for key in [key for key, (owner, _) in self._served.items() if owner == image_id]:
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        _, served = self._served.pop(key)
+        self._bytes -= len(served.data or b"")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.containers import Bounds
 from storage.database import Database, sqlite_url
+from storage.decoders import Decoders
 from storage.intake import Intake
 from storage.keeper import Keeper
 from storage.library import Library
@@ -44,8 +46,9 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database that is migrated and empty, of each kind in turn."""
     if request.param == "sqlite":
-        template: Path = request.getfixturevalue("sqlite_template")
-        return sqlite_url(shutil.copy(template, tmp_path / "darkroom.db"))
+        path = tmp_path / "darkroom.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return sqlite_url(path)
     return request.getfixturevalue("postgres_url")  # type: ignore[no-any-return]  # a fixture's value
 
 
@@ -99,8 +102,19 @@ def keeper(database: Database, store: LocalObjectStore) -> Keeper:
 
 
 @pytest.fixture
-def library(database: Database, keeper: Keeper, tmp_path: Path) -> Library:
+async def decoders() -> AsyncIterator[Decoders]:
+    decoders = Decoders(workers=1, waiting=100, seconds=10, memory_bytes=2 * 2**30)
+    yield decoders
+    await decoders.close()
+
+
+@pytest.fixture
+def intake(tmp_path: Path, decoders: Decoders) -> Intake:
     folder = tmp_path / "arrivals"
     folder.mkdir()
-    intake = Intake(folder, max_bytes=10**6, max_pixels=10**6, seconds=10, workers=1)
+    return Intake(folder, decoders, max_bytes=10**6, bounds=Bounds(max_pixels=10**6))
+
+
+@pytest.fixture
+def library(database: Database, keeper: Keeper, intake: Intake) -> Library:
     return Library(database, keeper, intake)

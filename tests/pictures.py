@@ -32,6 +32,13 @@ def webp(width: int = 320, height: int = 240, *, seed: int = 1) -> bytes:
     return encoded(photo(width, height, seed=seed), "WEBP", quality=80)
 
 
+def scan_bomb(scans: int) -> bytes:
+    """A small JPEG whose last scan is there again and again: each costs a millisecond or more."""
+    data = encoded(Image.new("RGB", (1000, 1000), "#336699"), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * scans + data[-2:]
+
+
 def opened(data: bytes) -> Image.Image:
     """Decoded fully, so that a damaged file fails here."""
     picture = Image.open(BytesIO(data))

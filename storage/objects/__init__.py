@@ -23,8 +23,8 @@ class ObjectStore(Protocol):
         """Bytes. Raises NotFound."""
         ...
 
-    def stream(self, key: str) -> AsyncIterator[bytes]:
-        """The bytes in chunks. Raises NotFound before the first."""
+    def stream(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes, or `length` of them from `offset`, in chunks. Raises NotFound at the first."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -1,5 +1,6 @@
 """An ObjectStore in a folder."""
 
+import math
 import os
 import shutil
 import stat
@@ -80,9 +81,14 @@ class LocalObjectStore:
     async def size(self, key: str) -> int:
         return await self._read(key, _size)
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(
+        self, key: str, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
         async with wrap_file(await self._read(key, _opened)) as file:
-            while chunk := await file.read(CHUNK):
+            await file.seek(offset)
+            left = math.inf if length is None else length
+            while left > 0 and (chunk := await file.read(int(min(CHUNK, left)))):
+                left -= len(chunk)
                 yield chunk
 
     async def _read(self, key: str, how: Callable[[Path], Answer]) -> Answer:
@@ -146,14 +152,14 @@ def _flush(folder: Path) -> None:
 
 
 def _rename(unfinished: Path, path: Path) -> None:
-    while True:
+    for tries_left in reversed(range(100)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(unfinished, path)
             return
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             # A delete took the folder, empty between the two lines: make it again.
-            if not unfinished.exists():
+            if not tries_left:
                 raise
 
 

@@ -35,8 +35,8 @@ query Images($filter: ImageFilter, $search: String, $sort: ImageSort, $first: In
 """
 
 RENDITION = """
-query Rendition($id: ID!, $width: Int!) {
-  image(id: $id) { url rendition(width: $width) { url width height mimeType } }
+query Rendition($id: ID!, $width: Int!, $format: ImageFormat! = AUTO) {
+  image(id: $id) { url rendition(width: $width, format: $format) { url width height mimeType } }
 }
 """
 

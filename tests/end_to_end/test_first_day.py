@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end import operations as op
 from tests.end_to_end.service import JSON, Service, running
-from tests.pictures import jpeg, opened, png, webp
+from tests.pictures import encoded, jpeg, opened, photo, png, webp
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,7 @@ def stored_files(service: Service) -> int:
         (jpeg(400, 300, seed=10), "image/jpeg"),
         (png(400, 300, seed=11), "image/png"),
         (webp(400, 300, seed=12), "image/webp"),
+        (encoded(photo(400, 300, seed=15), "GIF"), "image/gif"),
     ],
 )
 async def test_an_uploaded_picture_is_described_by_its_bytes(
@@ -67,7 +68,7 @@ async def test_an_uploaded_picture_is_described_by_its_bytes(
     assert (image["origin"], image["isAiGenerated"]) == ("UPLOADED", False)
     assert (image["filename"], image["title"], image["tags"]) == ("whatever.txt", "Sea", ["a", "b"])
     assert image["orientation"] == "LANDSCAPE"
-    assert httpx.get(image["url"]).content == data
+    assert opened(httpx.get(image["url"]).content).tobytes() == opened(data).tobytes()
 
 
 async def test_the_same_bytes_again_give_back_the_existing_image(service: Service) -> None:
@@ -183,11 +184,14 @@ async def test_image_node_and_nodes_find_the_same_thing(service: Service) -> Non
 async def test_a_rendition_opens_in_a_browser_and_has_the_promised_size(service: Service) -> None:
     image = await uploaded(service, jpeg(800, 600, seed=31))
 
-    answer = (await service.ask(op.RENDITION, id=image["id"], width=200))["image"]["rendition"]
-    response = httpx.get(answer["url"])
-    again = httpx.get(answer["url"], headers={"If-None-Match": response.headers["ETag"]})
+    answer = (await service.ask(op.RENDITION, id=image["id"], width=200, format="JPEG"))["image"]
+    response = httpx.get(answer["rendition"]["url"])
+    again = httpx.get(
+        answer["rendition"]["url"], headers={"If-None-Match": response.headers["ETag"]}
+    )
 
-    assert (answer["width"], answer["height"], answer["mimeType"]) == (200, 150, "image/jpeg")
+    told = answer["rendition"]
+    assert (told["width"], told["height"], told["mimeType"]) == (200, 150, "image/jpeg")
     assert opened(response.content).size == (200, 150)
     assert response.headers["Content-Type"] == "image/jpeg"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -195,14 +199,83 @@ async def test_a_rendition_opens_in_a_browser_and_has_the_promised_size(service:
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("image/avif,image/webp,*/*;q=0.8", "image/avif"),
+        ("image/webp,*/*", "image/webp"),
+        ("*/*", "image/jpeg"),
+    ],
+)
+async def test_the_browser_decides_what_a_rendition_is_encoded_as(
+    service: Service, accept: str, media_type: str
+) -> None:
+    image = await uploaded(service, jpeg(800, 600, seed=33))
+    told = (await service.ask(op.RENDITION, id=image["id"], width=200))["image"]["rendition"]
+
+    response = httpx.get(told["url"], headers={"Accept": accept})
+
+    assert told["mimeType"] is None
+    assert response.headers["Content-Type"] == media_type
+    assert response.headers["Vary"] == "Accept"
+    assert opened(response.content).size == (told["width"], told["height"])
+
+
+async def test_a_crop_keeps_the_focal_point_and_the_frame(service: Service) -> None:
+    image = await uploaded(service, jpeg(800, 600, seed=34))
+    point = {"focalPoint": {"x": 0.9, "y": 0.1}}
+    await service.ask(op.UPDATE, id=image["id"], patch=point)
+    query = """query($id: ID!) { image(id: $id) { focalPoint { x y }
+      rendition(width: 300, height: 500, fit: COVER, format: WEBP) { url width height }
+      srcset(widths: [320, 640, 2000], format: JPEG) } }"""
+
+    found = (await service.ask(query, id=image["id"]))["image"]
+    cropped = opened(httpx.get(found["rendition"]["url"]).content)
+
+    assert found["focalPoint"] == {"x": 0.9, "y": 0.1}
+    assert cropped.size == (300, 500)
+    assert [rung.rsplit(" ", 1)[1] for rung in found["srcset"].split(", ")] == [
+        "320w",
+        "640w",
+        "800w",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "served"),
+    [
+        ("bytes=0-9", 206, slice(0, 10)),
+        ("bytes=10-", 206, slice(10, None)),
+        ("bytes=-5", 206, slice(-5, None)),
+        ("bytes=0-1,5-6", 416, None),
+        ("bytes=99999999-", 416, None),
+    ],
+)
+async def test_one_range_of_bytes_can_be_had(
+    service: Service, asked: str, status: int, served: slice | None
+) -> None:
+    image = await uploaded(service, jpeg(seed=35))
+    whole = httpx.get(image["url"]).content
+
+    response = httpx.get(image["url"], headers={"Range": asked})
+    head = httpx.head(image["url"])
+
+    assert response.status_code == status
+    if served is not None:
+        assert response.content == whole[served]
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(whole))
+
+
 async def test_a_link_that_was_changed_opens_nothing(service: Service) -> None:
     image = await uploaded(service, jpeg(800, 600, seed=32))
     link = (await service.ask(op.RENDITION, id=image["id"], width=200))["image"]["rendition"]["url"]
 
-    wider = httpx.get(link.replace("/200.jpg", "/400.jpg"))
+    wider = httpx.get(link.replace("/200x", "/400x"))
     longer = httpx.get(link.replace("expires=", "expires=9"))
     bare = httpx.get(link.split("?")[0])
 
+    assert wider.url != httpx.URL(link)
     assert [r.status_code for r in (wider, longer, bare)] == [403, 403, 403]
 
 

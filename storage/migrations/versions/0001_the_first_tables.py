@@ -177,10 +177,19 @@ def upgrade() -> None:
         sa.Column("media_type", sa.String(length=64), nullable=False),
         sa.Column("byte_size", sa.Integer(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("source_media_type", sa.String(length=64), nullable=False),
+        sa.Column("source_sha256", sa.String(length=64), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("frames", sa.Integer(), nullable=False),
+        sa.Column("has_alpha", sa.Boolean(), nullable=False),
+        sa.Column("declares_ai", sa.Boolean(), nullable=False),
+        sa.Column("has_c2pa", sa.Boolean(), nullable=False),
         sa.Column("dominant_color", sa.String(length=7), nullable=False),
         sa.Column("thumbhash", sa.String(length=64), nullable=False),
+        sa.Column("perceptual_hash", sa.String(length=16), nullable=False),
+        sa.Column("focal_x", sa.Float(), nullable=True),
+        sa.Column("focal_y", sa.Float(), nullable=True),
         sa.Column("object_key", sa.String(length=255), nullable=False),
         sa.Column("generation_id", sa.Uuid(), nullable=True),
         sa.Column("search_text", sa.Text(), nullable=False),
@@ -204,6 +213,7 @@ def upgrade() -> None:
     op.create_index("images_by_byte_size", "images", ["workspace_id", "byte_size", "id"])
     op.create_index("images_by_created_at", "images", ["workspace_id", "created_at", "id"])
     op.create_index("images_by_filename", "images", ["workspace_id", "filename", "id"])
+    op.create_index("images_by_source", "images", ["workspace_id", "source_sha256"])
     op.create_index("images_by_updated_at", "images", ["workspace_id", "updated_at", "id"])
     op.create_index(op.f("ix_images_generation_id"), "images", ["generation_id"])
 

@@ -1,0 +1,188 @@
+"""Jobs come into being with their row, and one process alone serves a SQLite file."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from storage.database import Database
+from storage.errors import Unavailable
+from storage.jobs import Jobs, only_process
+from storage.viewers import Viewer
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from storage.jobs import only_process
+with only_process(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+async def jobs(database: Database) -> AsyncIterator[Jobs]:
+    async with AsyncExitStack() as stack:
+        yield await Jobs.open(database.url, stack)
+
+
+async def enqueue(jobs: Jobs, database: Database, viewer: Viewer, *ids: UUID) -> None:
+    async with database.writing() as session:
+        for id in ids:
+            await jobs.enqueue(session, id, queue="provider:card", fair_by=viewer.workspace_id)
+
+
+# ---- in the transaction of its row ------------------------------------------------------------
+
+
+async def test_a_job_is_there_once_its_transaction_is_committed(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    id = uuid4()
+
+    await enqueue(jobs, database, alice, id)
+
+    assert await jobs.unfinished([id]) == {id}
+
+
+async def test_a_job_is_not_there_before_its_transaction_is_committed(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    id = uuid4()
+
+    async with database.writing() as session:
+        await jobs.enqueue(session, id, queue="provider:card", fair_by=alice.workspace_id)
+        meanwhile = await jobs.unfinished([id])
+
+    assert meanwhile == set()
+
+
+async def test_a_transaction_that_is_undone_leaves_no_job(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    id = uuid4()
+
+    async def enqueue_and_fail() -> None:
+        async with database.writing() as session:
+            await jobs.enqueue(session, id, queue="provider:card", fair_by=alice.workspace_id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await enqueue_and_fail()
+
+    assert await jobs.unfinished([id]) == set()
+
+
+async def test_only_the_jobs_that_were_asked_for_are_told(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    ids = [uuid4() for _ in range(3)]
+    await enqueue(jobs, database, alice, *ids)
+
+    assert await jobs.unfinished([ids[0], ids[2], uuid4()]) == {ids[0], ids[2]}
+    assert await jobs.unfinished([uuid4()]) == set()
+
+
+async def test_asking_for_no_job_tells_of_none(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    await enqueue(jobs, database, alice, uuid4())
+
+    assert await jobs.unfinished([]) == set()
+
+
+async def test_a_cancelled_job_is_finished(jobs: Jobs, database: Database, alice: Viewer) -> None:
+    cancelled, other = uuid4(), uuid4()
+    await enqueue(jobs, database, alice, cancelled, other)
+
+    await jobs.cancel(cancelled)
+
+    assert await jobs.unfinished([cancelled, other]) == {other}
+
+
+async def test_a_job_can_be_cancelled_again(jobs: Jobs, database: Database, alice: Viewer) -> None:
+    id = uuid4()
+    await enqueue(jobs, database, alice, id)
+    await jobs.cancel(id)
+
+    await jobs.cancel(id)
+
+    assert await jobs.unfinished([id]) == set()
+
+
+async def test_another_process_knows_the_jobs_too(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    id = uuid4()
+    await enqueue(jobs, database, alice, id)
+
+    async with AsyncExitStack() as stack:
+        other = await Jobs.open(database.url, stack)
+        found = await other.unfinished([id])
+
+    assert found == {id}
+
+
+# ---- one process on one file ------------------------------------------------------------------
+
+
+def test_a_second_service_on_a_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "darkroom.db"
+
+    with only_process(file), pytest.raises(Unavailable) as refused, only_process(file):
+        pass
+
+    assert str(file) in refused.value.message
+    assert "DARKROOM_DATA_DIR" in refused.value.message
+
+
+def test_a_file_can_be_served_again_after_its_service_has_ended(tmp_path: Path) -> None:
+    file = tmp_path / "darkroom.db"
+    with only_process(file):
+        pass
+
+    with only_process(file):
+        held_again = True
+
+    assert held_again
+
+
+def test_a_service_that_failed_holds_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "darkroom.db"
+    with pytest.raises(ZeroDivisionError), only_process(file):
+        raise ZeroDivisionError
+
+    with only_process(file):
+        held_again = True
+
+    assert held_again
+
+
+def test_two_files_can_be_served_at_once(tmp_path: Path) -> None:
+    with only_process(tmp_path / "a.db"), only_process(tmp_path / "b.db"):
+        both = True
+
+    assert both
+
+
+async def test_a_service_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "darkroom.db"
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, str(file), stdout=asyncio.subprocess.PIPE
+    )
+    assert other.stdout is not None
+    assert await other.stdout.readline() == b"held\n"
+    with pytest.raises(Unavailable), only_process(file):
+        pass
+
+    other.send_signal(signal.SIGKILL)
+    await other.wait()
+
+    with only_process(file):
+        held = True
+    assert held
