@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms, ImageStat, PngImagePlugin
-from pillow_heif import from_pillow
+from pillow_heif import from_pillow, open_heif
 
 from storage.containers import Bounds
 from storage.errors import CorruptFile, Rejected, TooManyPixels, UnsupportedMediaType
@@ -89,8 +89,6 @@ def read(data: bytes, media_type: str) -> Image.Image:
     """What another reader than ours sees in it."""
     if media_type != "image/heic":
         return opened(data)
-    from pillow_heif import open_heif
-
     return open_heif(data, convert_hdr_to_8bit=True).to_pillow()
 
 
@@ -282,6 +280,7 @@ def test_sixteen_bits_of_grey_are_kept(look: Look) -> None:
 
     shown = seen.shown
     assert (shown.width, shown.height, shown.media_type) == (256, 4, "image/png")
+    assert shown.dominant_color != "#ffffff"  # as it is if the upper bits are cut off
     assert opened(seen.clean).mode == opened(data).mode
     assert opened(seen.clean).tobytes() == opened(data).tobytes()
 
@@ -624,7 +623,7 @@ def test_a_pixel_bomb_is_refused_by_its_header(data: bytes, pixels: int, look: L
         look(data)
 
     assert (refused.value.limit, refused.value.actual) == (10**6, pixels)
-    assert time.perf_counter() - began < 1  # to decode it takes gigabytes and minutes
+    assert time.perf_counter() - began < 3  # to decode it takes gigabytes and minutes
 
 
 @pytest.mark.parametrize("name", hostile.BOMBS)
@@ -639,7 +638,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(name: str, look: Look) -> None:
     assert refused.value.limit is not None
     assert refused.value.actual is not None
     assert refused.value.actual > refused.value.limit
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 3
 
 
 def test_an_avif_of_too_many_frames_is_refused(tmp_path: Path) -> None:
