@@ -9,7 +9,7 @@ from generation.provider import ImageProvider, ModelInfo
 from storage.contents import Contents
 from storage.errors import NotFound, Rejected, TooLong
 from storage.generations import Generations, NewGeneration
-from storage.library import checked_tags, checked_text
+from storage.inputs import checked_tags, checked_text
 from storage.models import Generation
 from storage.viewers import Viewer
 

@@ -20,6 +20,8 @@ from graph.context import Context
 from graph.delivery import Delivery, SignedUrls
 from graph.operations import Limits
 from graph.parts import Parts, open_parts
+from graph.receiving import Receiving
+from graph.refusals import RETRY_AFTER
 from graph.schema import create_schema
 from graph.view import TransportLimits, View
 
@@ -65,6 +67,8 @@ def create_app(settings: Settings, *, works: bool = True) -> Starlette:
             Route("/graphql", view),
             WebSocketRoute("/graphql", view),
             Route("/images/{id:uuid}/{digest}/{name}", service.image, methods=["GET"]),
+            Route("/trash/{id:uuid}/{digest}/{name}", service.trashed, methods=["GET"]),
+            Route("/uploads/{id:uuid}", service.upload, methods=["PUT"]),
             Route("/previews/{id:uuid}/{name}", service.preview, methods=["GET"]),
             Route("/healthz", _alive, methods=["GET"]),
             Route("/readyz", service.ready, methods=["GET"]),
@@ -87,6 +91,9 @@ class _Service:
         self._parts = parts
         self._urls = SignedUrls(self._settings.base_url, self._settings.url_keys())
         self._delivery = Delivery(parts.renditions, parts.store, self._urls)
+        self._receiving = Receiving(
+            parts.direct_uploads, self._urls, max_bytes=self._settings.max_upload_bytes
+        )
         self._authenticator = Authenticator(parts.viewers, parts.local_viewer)
 
     async def context(self, connection: HTTPConnection, params: Mapping[str, object]) -> Context:
@@ -95,6 +102,10 @@ class _Service:
         return Context(
             await self._authenticator.viewer(connection, params),
             library=parts.library,
+            versions=parts.versions,
+            trash=parts.trash,
+            direct_uploads=parts.direct_uploads,
+            imports=parts.imports,
             contents=parts.contents,
             generations=parts.generations,
             studio=parts.studio,
@@ -103,6 +114,12 @@ class _Service:
 
     async def image(self, request: Request) -> Response:
         return await self._delivery.image(request)
+
+    async def trashed(self, request: Request) -> Response:
+        return await self._delivery.image(request, in_trash=True)
+
+    async def upload(self, request: Request) -> Response:
+        return await self._receiving.upload(request)
 
     async def preview(self, request: Request) -> Response:
         return await self._delivery.preview(request)
@@ -114,7 +131,8 @@ class _Service:
         faults = {}
         for name, check in checks.items():
             try:
-                await asyncio.wait_for(check(), CHECK_SECONDS)
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await check()
             except Exception as fault:
                 log.warning("ready.failed part=%s reason=%r", name, fault)
                 faults[name] = "unavailable"
@@ -122,7 +140,8 @@ class _Service:
         return JSONResponse(
             status,
             status_code=503 if faults else 200,
-            headers={"Cache-Control": "no-store"} | ({"Retry-After": "5"} if faults else {}),
+            headers={"Cache-Control": "no-store"}
+            | ({"Retry-After": str(RETRY_AFTER)} if faults else {}),
         )
 
 
@@ -151,7 +170,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.allowed_origins,
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "PUT"],
                 allow_headers=["Authorization", "Content-Type", "GraphQL-Require-Preflight"],
                 max_age=600,
             )

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
@@ -133,6 +134,136 @@ def export_schema(
         output.write_text(text)
 
 
+@cli.command("import")
+def import_folder(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The pictures.")],
+    workspace: Annotated[str, typer.Option(help="Whose library; made if it is new.")] = "local",
+    tag: Annotated[list[str] | None, typer.Option(help="For every image; may be repeated.")] = None,
+) -> None:
+    """Bring a folder of pictures into a library. Start it again to go on where it stopped."""
+    from graph.parts import open_parts
+    from storage.folders import FolderImport, Imported
+
+    settings = _settings()
+
+    async def work() -> Imported:
+        async with open_parts(settings, works=False, alone=False) as parts:
+            viewer = await parts.viewers.of_workspace(workspace)
+            importing = FolderImport(
+                parts.database, parts.library, at_once=settings.decode_workers + 1
+            )
+            with _progress("Importing") as progress:
+                return await importing.run(viewer, folder, tags=tag or (), progress=progress)
+
+    imported = _run(work())
+    for file, reason in sorted(imported.failed.items()):
+        typer.echo(f"{file}: {reason}", err=True)
+    typer.echo(
+        f"{imported.added} added, {imported.there_already} there already, "
+        f"{len(imported.failed)} not taken in."
+    )
+    raise typer.Exit(1 if imported.failed else 0)
+
+
+@cli.command()
+def doctor(
+    read: Annotated[
+        bool, typer.Option("--read", help="Read all bytes and compare their hashes, too.")
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Mend what is found. On SQLite, stop the service first."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Repair even if more than 1 % of all would change.")
+    ] = False,
+) -> None:
+    """Compare the rows with the store, both ways. Without --repair nothing is changed."""
+    from graph.parts import open_parts
+    from storage.doctor import Doctor, Repairs, Report
+
+    settings = _settings()
+
+    async def work() -> tuple[Report, Repairs | None]:
+        async with open_parts(settings, works=False, alone=repair) as parts:
+            doctor = Doctor(
+                parts.database, parts.store, parts.keeper, parts.trash, grace=settings.grace
+            )
+            with _progress("Comparing") as progress:
+                report = await doctor.examine(reads_bytes=read, progress=progress)
+            return report, await doctor.repair(report, force=force) if repair else None
+
+    report, repairs = _run(work())
+    for fault in report.faults:
+        typer.echo(f"{fault.kind}: {fault.key}", err=True)
+    kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(report.counts().items()))
+    typer.echo(f"{report.objects} objects compared: {kinds or 'all is well'}.")
+    if repairs:
+        done = (f"{count} {name.replace('_', ' ')}" for name, count in asdict(repairs).items())
+        typer.echo(f"Repaired: {', '.join(done)}.")
+    elif report.faults:
+        typer.echo("Nothing was changed. `doctor --repair` mends this.")
+        raise typer.Exit(1)
+
+
+@cli.command()
+def move_objects(
+    to: Annotated[str, typer.Option(help="The other store, as in DARKROOM_OBJECTS_URL.")],
+) -> None:
+    """Copy all objects to another store, while the service runs. Start it again to go on."""
+    from graph.parts import open_database, open_store
+    from storage.moving import Move, Moved
+
+    settings = _settings()
+    # Once the service uses the new store, what came meanwhile is in the former one.
+    source = settings.objects_fallback_url if to == settings.objects_url else settings.objects_url
+    if to == settings.objects_url and source is None:
+        _give_up("The service uses this store already, and DARKROOM_OBJECTS_FALLBACK_URL is unset.")
+
+    async def work() -> Moved:
+        async with (
+            open_database(settings) as database,
+            open_store(settings, source) as former,
+            open_store(settings, to) as new,
+        ):
+            with _progress("Copying") as progress:
+                return await Move(database, former, new).run(progress)
+
+    moved = _run(work())
+    for key, reason in sorted(moved.failed.items()):
+        typer.echo(f"{key}: {reason}", err=True)
+    typer.echo(
+        f"{moved.copied} copied, {moved.there_already} there already, {len(moved.failed)} failed."
+    )
+    if moved.failed:
+        raise typer.Exit(1)
+    if to == settings.objects_url:
+        typer.echo("All is in the new store: unset DARKROOM_OBJECTS_FALLBACK_URL.")
+    else:
+        former = settings.objects_url or settings.objects_dir(None).as_uri()
+        typer.echo(
+            f"Next: set DARKROOM_OBJECTS_URL={to} and DARKROOM_OBJECTS_FALLBACK_URL={former}, "
+            "restart the service, and run this again for what came meanwhile."
+        )
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, and silence where there is none."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
 @keys.command("create")
 def create_key(
     workspace: Annotated[str, typer.Option(help="Whose library; made if it is new.")],
@@ -219,7 +350,7 @@ def _print_what_is_used(settings: "Settings") -> None:
         f"  API        {settings.base_url}/graphql\n"
         f"  IDE        {ide}\n"
         f"  database   {database}\n"
-        f"  objects    {settings.objects_dir}\n"
+        f"  objects    {settings.objects_url or settings.objects_dir(None)}\n"
         f"  provider   {settings.provider}\n"
         f"  viewers    {viewer}\n"
     )

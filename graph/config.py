@@ -3,9 +3,9 @@
 import secrets
 from datetime import timedelta
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage.containers import Bounds
 from storage.database import sqlite_url
+from storage.errors import Unavailable
+from storage.objects.options import CloudinaryOptions, S3Options
 
 
 class Environment(StrEnum):
@@ -44,7 +46,45 @@ class Settings(BaseSettings):
         default=None, description="`postgresql://…` or `sqlite:///…`. Default: SQLite in DATA_DIR."
     )
     objects_url: str | None = Field(
-        default=None, description="Where the bytes are: `file:///…`. Default: a folder in DATA_DIR."
+        default=None,
+        description="Where the bytes are: `file:///…`, `s3://bucket/prefix` or "
+        "`cloudinary://cloud/folder`. Default: a folder in DATA_DIR.",
+    )
+    objects_fallback_url: str | None = Field(
+        default=None,
+        description="Where the bytes were, while they move: read where the store lacks them.",
+    )
+    s3_endpoint_url: str | None = Field(
+        default=None, description="The S3 server, if it is not AWS: `https://…`."
+    )
+    s3_public_endpoint_url: str | None = Field(
+        default=None, description="How browsers reach the S3 server, where that differs."
+    )
+    s3_region: str = Field(default="us-east-1", description="The bucket's region.")
+    s3_access_key_id: str | None = Field(
+        default=None, description="Default: where AWS's tools look for their key."
+    )
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="The key's secret.")
+    s3_addressing: Literal["path", "virtual", "auto"] | None = Field(
+        default=None,
+        description="Where the bucket stands in URLs. Default: `auto` on AWS, `path` elsewhere.",
+    )
+    s3_checksums: Literal["when_required", "when_supported"] | None = Field(
+        default=None,
+        description="Whether uploads carry checksums. Default: `when_supported` on AWS, "
+        "`when_required` elsewhere.",
+    )
+    s3_connect_seconds: float = Field(
+        default=3, gt=0, description="How long a connection to S3 may take."
+    )
+    s3_read_seconds: float = Field(default=30, gt=0, description="How long S3 may be silent.")
+    cloudinary_api_key: str | None = Field(default=None, description="Cloudinary's API key.")
+    cloudinary_api_secret: SecretStr | None = Field(default=None, description="And its secret.")
+    cloudinary_api_url: str = Field(
+        default="https://api.cloudinary.com", description="Cloudinary's API, in your region."
+    )
+    cloudinary_delivery_url: str = Field(
+        default="https://res.cloudinary.com", description="Where Cloudinary delivers from."
     )
     signing_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
@@ -73,6 +113,30 @@ class Settings(BaseSettings):
     rendition_memory_bytes: int = Field(
         default=64 * 2**20, ge=0, description="Renditions at hand in memory."
     )
+    trash_days: float = Field(
+        default=30, ge=0, description="How long a deleted image can be restored."
+    )
+    versions_per_image: int = Field(
+        default=10,
+        ge=0,
+        description="Earlier files kept of an image, beside those that a post has published.",
+    )
+    upload_minutes: float = Field(
+        default=60, gt=0, le=10_080, description="How long the link of a direct upload works."
+    )
+    uploads_waiting: int = Field(
+        default=1000, ge=1, description="Direct uploads a workspace may have open."
+    )
+    import_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+        default=(80, 443), description="Ports an import may connect to, apart by commas."
+    )
+    import_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of your own that imports may reach, apart by commas. Public "
+        "addresses always are, others never.",
+    )
+    import_seconds: float = Field(default=30, gt=0, description="How long an import may fetch.")
+    imports_at_once: int = Field(default=4, ge=1, description="Fetches at a time, per process.")
     generations_at_once: int = Field(
         default=4, ge=1, description="Running jobs of a provider, per process."
     )
@@ -101,8 +165,13 @@ class Settings(BaseSettings):
     grace_minutes: float = Field(
         default=60, gt=0, description="How long an interrupted upload is kept before it is swept."
     )
+    failpoint: str | None = Field(
+        default=None, description="For tests: where to die, see `storage/failpoints.py`."
+    )
 
-    @field_validator("allowed_origins", "signing_keys", mode="before")
+    @field_validator(
+        "allowed_origins", "signing_keys", "import_ports", "import_networks", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -123,11 +192,17 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql:// or sqlite:///")
         return url
 
-    @field_validator("objects_url")
+    @field_validator("objects_url", "objects_fallback_url")
     @classmethod
     def _known_store(cls, url: str | None) -> str | None:
-        if url and not (url.startswith("file:///") and len(url) > len("file:///")):
-            raise ValueError("must begin with file:/// and name a folder")
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        named = parts.path.strip("/") if parts.scheme == "file" else parts.netloc
+        if parts.scheme not in ("file", "s3", "cloudinary") or not named:
+            raise ValueError("must be file:///folder, s3://bucket/prefix or cloudinary://cloud")
+        if "@" in parts.netloc:
+            raise ValueError("holds no secrets: those have settings of their own")
         return url
 
     @field_validator("public_url")
@@ -137,6 +212,12 @@ class Settings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ValueError("must be a whole URL, as in https://pictures.example.org")
         return url.rstrip("/") if url else None
+
+    @model_validator(mode="after")
+    def _nobody_dies_in_production(self) -> Self:
+        if self.failpoint and self.environment is Environment.PRODUCTION:
+            raise ValueError("DARKROOM_FAILPOINT is for tests: unset it in production")
+        return self
 
     @model_validator(mode="after")
     def _keys_are_shared(self) -> Self:
@@ -159,11 +240,43 @@ class Settings(BaseSettings):
             return url.replace("postgres://", "postgresql://", 1)
         return sqlite_url(self.data_dir.resolve() / "darkroom.db")
 
-    @property
-    def objects_dir(self) -> Path:
-        if self.objects_url:
-            return Path(urlsplit(self.objects_url).path)
-        return self.data_dir.resolve() / "objects"
+    def objects_dir(self, url: str | None) -> Path:
+        """The folder of a store at `file:///…`; of None, the one in DATA_DIR."""
+        return Path(urlsplit(url).path) if url else self.data_dir.resolve() / "objects"
+
+    def s3(self, url: str) -> S3Options:
+        """How to reach a store at `s3://bucket/prefix`."""
+        parts = urlsplit(url)
+        is_aws = self.s3_endpoint_url is None
+        return S3Options(
+            bucket=parts.netloc,
+            prefix=parts.path.strip("/"),
+            endpoint_url=self.s3_endpoint_url,
+            public_endpoint_url=self.s3_public_endpoint_url,
+            region=self.s3_region,
+            access_key_id=self.s3_access_key_id,
+            secret_access_key=self.s3_secret_access_key,
+            addressing=self.s3_addressing or ("auto" if is_aws else "path"),
+            checksums=self.s3_checksums or ("when_supported" if is_aws else "when_required"),
+            connect_seconds=self.s3_connect_seconds,
+            read_seconds=self.s3_read_seconds,
+        )
+
+    def cloudinary(self, url: str) -> CloudinaryOptions:
+        """How to reach a store at `cloudinary://cloud/folder`."""
+        if not self.cloudinary_api_key or not self.cloudinary_api_secret:
+            raise Unavailable(
+                "Cloudinary needs DARKROOM_CLOUDINARY_API_KEY and DARKROOM_CLOUDINARY_API_SECRET."
+            )
+        parts = urlsplit(url)
+        return CloudinaryOptions(
+            cloud=parts.netloc,
+            folder=parts.path.strip("/"),
+            api_key=self.cloudinary_api_key,
+            api_secret=self.cloudinary_api_secret,
+            api_url=self.cloudinary_api_url,
+            delivery_url=self.cloudinary_delivery_url,
+        )
 
     @property
     def is_loopback(self) -> bool:

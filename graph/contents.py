@@ -24,7 +24,7 @@ from storage.errors import Rejected
 from storage.models import ContentState, Platform
 
 if TYPE_CHECKING:
-    from graph.images import Image
+    from graph.images import Image, ImageVersion
 
 
 @strawberry.type(description="A post in the making, owned by the caller's own system.")
@@ -87,6 +87,21 @@ class Attachment(relay.Node):
         row = await info.context.image.load(self.row.image_id)
         assert row is not None  # a foreign key says so
         return Image.from_row(row)
+
+    @strawberry.field(
+        description="The file that was published here, where the image has another one by now."
+    )
+    async def published_version(
+        self, info: Info
+    ) -> Annotated["ImageVersion", strawberry.lazy("graph.images")] | None:
+        from graph.images import ImageVersion
+
+        if self.row.published_sha256 is None:
+            return None
+        image = await info.context.image.load(self.row.image_id)
+        versions = await info.context.versions_of_image.load(self.row.image_id)
+        found = [row for row in versions if row.sha256 == self.row.published_sha256]
+        return ImageVersion.of(image, found[0], info) if image and found else None
 
     @strawberry.field(description="The content that shows it.")
     async def content(self, info: Info) -> Content:

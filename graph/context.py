@@ -11,9 +11,13 @@ from strawberry.dataloader import DataLoader
 from generation.studio import Studio
 from graph.delivery import SignedUrls
 from storage.contents import Contents
+from storage.direct_uploads import DirectUploads
 from storage.generations import Generations
+from storage.imports import Imports
 from storage.library import Library
-from storage.models import Attachment, Content, Generation, Image
+from storage.models import Attachment, Content, Generation, Image, ImageVersion
+from storage.trash import Trash
+from storage.versions import Versions
 from storage.viewers import Viewer
 
 Found = TypeVar("Found")
@@ -27,6 +31,10 @@ class Context:
         viewer: Viewer,
         *,
         library: Library,
+        versions: Versions,
+        trash: Trash,
+        direct_uploads: DirectUploads,
+        imports: Imports,
         contents: Contents,
         generations: Generations,
         studio: Studio,
@@ -34,6 +42,10 @@ class Context:
     ) -> None:
         self.viewer = viewer
         self.library = library
+        self.versions = versions
+        self.trash = trash
+        self.direct_uploads = direct_uploads
+        self.imports = imports
         self.contents = contents
         self.generations = generations
         self.studio = studio
@@ -42,6 +54,10 @@ class Context:
     @cached_property
     def image(self) -> DataLoader[UUID, Image | None]:
         return self._loader(self.library.images_by_id)
+
+    @cached_property
+    def versions_of_image(self) -> DataLoader[UUID, list[ImageVersion]]:
+        return self._loader(self.versions.of_images)
 
     @cached_property
     def content(self) -> DataLoader[UUID, Content | None]:

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from storage.errors import NotFound
-from storage.models import Generation, Image
-from storage.objects import ObjectStore
+from graph.refusals import RETRY_AFTER
+from storage.errors import NotFound, Unavailable
+from storage.models import DirectUpload, Generation, Image, ImageVersion
+from storage.objects import ObjectStore, Target
 from storage.renditions import AUTO, DIGEST, ORIGINAL, Rendition, Renditions, Served
 
 HEADERS = {
@@ -40,6 +41,15 @@ class SignedUrls:
     def rendition(self, image: Image, rendition: Rendition, expires_in: int) -> str:
         return self._sign(_image_path(image, rendition.name), expires_in)
 
+    def version(self, image: Image, version: ImageVersion, expires_in: int) -> str:
+        return self._sign(_image_path(image, ORIGINAL, version.sha256), expires_in)
+
+    def upload(self, upload: DirectUpload) -> Target:
+        """Where this service takes an upload's bytes itself."""
+        path = f"/uploads/{upload.id}"
+        expires = int(upload.expires_at.timestamp())
+        return Target("PUT", self._signed(path, expires), {"Content-Type": upload.media_type})
+
     def preview(self, generation: Generation, expires_in: int) -> str | None:
         if generation.preview_key is None:
             return None
@@ -49,7 +59,9 @@ class SignedUrls:
     def _sign(self, path: str, expires_in: int) -> str:
         """Good for at least `expires_in` seconds; the same URL comes out for a quarter of them."""
         window = max(60, expires_in // 4)
-        expires = math.ceil((time.time() + expires_in) / window) * window
+        return self._signed(path, math.ceil((time.time() + expires_in) / window) * window)
+
+    def _signed(self, path: str, expires: int) -> str:
         signature = _signature(self._keys[0], path, expires)
         return f"{self._base_url}{path}?expires={expires}&signature={signature}"
 
@@ -67,8 +79,10 @@ class SignedUrls:
         return left if any(fits) and left > 0 else None
 
 
-def _image_path(image: Image, name: str) -> str:
-    return f"/images/{image.id}/{image.sha256[:DIGEST]}/{name}"
+def _image_path(image: Image, name: str, sha256: str | None = None) -> str:
+    """What is in the trash has links of its own, so that those from before it was put there end."""
+    place = "images" if image.deleted_at is None else "trash"
+    return f"/{place}/{image.id}/{(sha256 or image.sha256)[:DIGEST]}/{name}"
 
 
 def _signature(key: bytes, path: str, expires: int) -> str:
@@ -84,11 +98,13 @@ class Delivery:
         self._store = store
         self._urls = urls
 
-    async def image(self, request: Request) -> Response:
+    async def image(self, request: Request, *, in_trash: bool = False) -> Response:
         path, accept = request.path_params, request.headers.get("accept", "")
         return await self._answer(
             request,
-            lambda: self._renditions.find(path["id"], path["digest"], path["name"], accept=accept),
+            lambda: self._renditions.find(
+                path["id"], path["digest"], path["name"], accept=accept, in_trash=in_trash
+            ),
             varies=path["name"].endswith(f".{AUTO}"),
         )
 
@@ -108,6 +124,8 @@ class Delivery:
             served = await find()
         except NotFound:
             return _refusal(404, "The picture is gone.")
+        except Unavailable as failure:
+            return _refusal(503, failure.message, {"Retry-After": str(RETRY_AFTER)})
         headers = HEADERS | {
             "Cache-Control": f"public, max-age={left}, immutable",
             "ETag": f'"{served.etag}"',

@@ -31,6 +31,7 @@ _describe(
     "How a picture came into the library.",
     UPLOADED="Somebody sent the file.",
     GENERATED="A provider made it, see `Image.generation`.",
+    IMPORTED="It was fetched from the web.",
 )
 _describe(
     Orientation,

@@ -17,7 +17,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from graph.context import Info
 from graph.ids import id_of
-from storage.errors import Conflict, LibraryError, NotFound, Rejected, Unavailable
+from storage.errors import Conflict, DuplicateImage, LibraryError, NotFound, Rejected, Unavailable
 
 
 @strawberry.enum(description="What went wrong, for a program to decide on.")
@@ -33,6 +33,9 @@ class ErrorCode(Enum):
     )
     CORRUPT_FILE = strawberry.enum_value(
         "CORRUPT_FILE", description="A picture cannot be decoded to its end."
+    )
+    UNREACHABLE_URL = strawberry.enum_value(
+        "UNREACHABLE_URL", description="No picture can be had from a URL."
     )
     NOT_FOUND = strawberry.enum_value(
         "NOT_FOUND", description="There is no such thing, or it is not the viewer's."
@@ -94,6 +97,11 @@ class ConflictError(UserError):
     pass
 
 
+@strawberry.type(description="Another image in the library has these very bytes.")
+class DuplicateImageError(UserError):
+    image_id: strawberry.ID = strawberry.field(description="The image that has them.")
+
+
 @strawberry.type(
     description="Something the service depends on failed. The same call may work later."
 )
@@ -129,6 +137,15 @@ def _(failure: NotFound) -> UserError:
 @user_error.register
 def _(failure: Conflict) -> UserError:
     return ConflictError(message=failure.message, code=ErrorCode[failure.code])
+
+
+@user_error.register
+def _(failure: DuplicateImage) -> UserError:
+    return DuplicateImageError(
+        message=failure.message,
+        code=ErrorCode[failure.code],
+        image_id=id_of("Image", failure.image_id),
+    )
 
 
 @user_error.register

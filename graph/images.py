@@ -1,4 +1,4 @@
-"""Images: the type, the library's pages, and what can be done with a picture."""
+"""Images: what a picture is, how it is shown, and what can be changed of it."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -7,28 +7,23 @@ from uuid import UUID
 import strawberry
 from strawberry import relay
 
-from graph import enums
+from graph import enums  # noqa: F401  # makes the enums known before they are used
 from graph.context import Info
 from graph.errors import (
     ConflictError,
-    ErrorCode,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
-    UserError,
     mutation,
-    user_error,
 )
-from graph.ids import id_of, uuid_of
-from graph.pages import After, Before, First, Last, page_info, page_request
-from graph.uploads import Upload
+from graph.ids import uuid_of
 from storage import models, renditions, search
-from storage.errors import ImageInUse, Rejected
-from storage.library import ImagePatch, NewImage
+from storage.errors import Rejected
+from storage.library import ImagePatch
 from storage.models import ImageOrigin
 from storage.rendering import Fit
 from storage.renditions import MAX_SIDE, ImageFormat
-from storage.search import Orientation, SortField, Usage
+from storage.search import Orientation
 
 if TYPE_CHECKING:
     from graph.contents import Attachment
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
 
 SRCSET = (320, 640, 1080, 1440)
 MIN_EXPIRY, MAX_EXPIRY = 60, 86_400
+EXPIRES_IN = 3600
 
 ExpiresIn = Annotated[
     int,
@@ -119,6 +115,9 @@ class Image(relay.Node):
     )
     created_at: datetime = strawberry.field(description="When it came into the library.")
     updated_at: datetime = strawberry.field(description="When it last changed.")
+    deleted_at: datetime | None = strawberry.field(
+        description="When it was put into the trash; null for an image in the library."
+    )
 
     @classmethod
     def from_row(cls, row: models.Image) -> "Image":
@@ -149,10 +148,11 @@ class Image(relay.Node):
             focal_point=_focal_point(row),
             created_at=row.created_at,
             updated_at=row.updated_at,
+            deleted_at=row.deleted_at,
         )
 
     @strawberry.field(description="Where to get the file itself: signed, so anyone who has it may.")
-    def url(self, info: Info, expires_in: ExpiresIn = 3600) -> str:
+    def url(self, info: Info, expires_in: ExpiresIn = EXPIRES_IN) -> str:
         return info.context.urls.original(self.row, _expiry(expires_in))
 
     @strawberry.field(
@@ -178,7 +178,7 @@ class Image(relay.Node):
             int | None,
             strawberry.argument(description="1 to 100. Default: what suits the format."),
         ] = None,
-        expires_in: ExpiresIn = 3600,
+        expires_in: ExpiresIn = EXPIRES_IN,
     ) -> Rendition:
         rendition = renditions.Rendition.of(
             self.row, width=width, height=height, fit=fit, format=format, quality=quality
@@ -199,7 +199,7 @@ class Image(relay.Node):
         format: Annotated[
             ImageFormat, strawberry.argument(description="What they are encoded as.")
         ] = ImageFormat.AUTO,
-        expires_in: ExpiresIn = 3600,
+        expires_in: ExpiresIn = EXPIRES_IN,
     ) -> str:
         made = (
             Rendition.of(self.row, each, info, _expiry(expires_in))
@@ -218,6 +218,11 @@ class Image(relay.Node):
         row = await info.context.generation.load(self.row.generation_id)
         return Generation.from_row(row) if row else None
 
+    @strawberry.field(description="The bytes that it had before they were replaced, newest first.")
+    async def versions(self, info: Info) -> list["ImageVersion"]:
+        rows = await info.context.versions_of_image.load(self.id)
+        return [ImageVersion.of(self.row, row, info) for row in rows]
+
     @strawberry.field(description="Where it is attached, the oldest place first.")
     async def usages(
         self, info: Info
@@ -226,6 +231,29 @@ class Image(relay.Node):
 
         rows = await info.context.attachments_of_image.load(self.id)
         return [Attachment.from_row(row) for row in rows]
+
+
+@strawberry.type(description="An earlier file of an image.")
+class ImageVersion:
+    url: str = strawberry.field(description="Where to get it: signed, so anyone who has it may.")
+    width: int = strawberry.field(description="Pixels, as displayed.")
+    height: int = strawberry.field(description="Pixels, as displayed.")
+    mime_type: str = strawberry.field(description="What the bytes are, e.g. `image/jpeg`.")
+    byte_size: int = strawberry.field(description="The size of the file in bytes.")
+    sha256: str = strawberry.field(description="The SHA-256 of the file, hexadecimal.")
+    replaced_at: datetime = strawberry.field(description="When the image got another file.")
+
+    @classmethod
+    def of(cls, image: models.Image, row: models.ImageVersion, info: Info) -> "ImageVersion":
+        return cls(
+            url=info.context.urls.version(image, row, EXPIRES_IN),
+            width=row.width,
+            height=row.height,
+            mime_type=row.media_type,
+            byte_size=row.byte_size,
+            sha256=row.sha256,
+            replaced_at=row.replaced_at,
+        )
 
 
 def _focal_point(row: models.Image) -> FocalPoint | None:
@@ -245,218 +273,13 @@ def _expiry(seconds: int) -> int:
     return seconds
 
 
-# ---- pages of the library ------------------------------------------------------------------------
+# ---- what can be changed -------------------------------------------------------------------------
 
 
-@strawberry.input(description="A range of times. Every bound that is given must hold.")
-class DateTimeFilter:
-    gt: datetime | None = strawberry.field(default=None, description="Later than this.")
-    gte: datetime | None = strawberry.field(default=None, description="At this time or later.")
-    lt: datetime | None = strawberry.field(default=None, description="Earlier than this.")
-    lte: datetime | None = strawberry.field(default=None, description="At this time or earlier.")
-
-
-@strawberry.input(description="A choice of origins.")
-class ImageOriginFilter:
-    in_: list[ImageOrigin] = strawberry.field(name="in", description="Any of these.")
-
-
-@strawberry.input(description="A choice by tags. Every list that is given must hold.")
-class TagFilter:
-    any: list[str] | None = strawberry.field(default=None, description="Has one of these.")
-    all: list[str] | None = strawberry.field(default=None, description="Has each of these.")
-    none: list[str] | None = strawberry.field(default=None, description="Has none of these.")
-
-
-@strawberry.input(description="Which images: every field that is given must hold.")
-class ImageFilter:
-    ids: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="One of these images."
-    )
-    origin: ImageOriginFilter | None = strawberry.field(
-        default=None, description="How it came into the library."
-    )
-    created_at: DateTimeFilter | None = strawberry.field(
-        default=None, description="When it came into the library."
-    )
-    tags: TagFilter | None = strawberry.field(default=None, description="What it is tagged with.")
-    usage: Usage | None = strawberry.field(
-        default=None, description="Whether, and by what kind of content, it is used."
-    )
-    attached_to: strawberry.ID | None = strawberry.field(
-        default=None, description="Attached to this content."
-    )
-    orientation: Orientation | None = strawberry.field(default=None, description="Its shape.")
-    is_ai_generated: bool | None = strawberry.field(
-        default=None, description="Whether an AI model made it."
-    )
-    is_favorite: bool | None = strawberry.field(
-        default=None, description="Whether it is marked as a favourite."
-    )
-
-    def to_search(self, words: str | None) -> search.ImageFilter:
-        times, tags = self.created_at or DateTimeFilter(), self.tags or TagFilter()
-        return search.ImageFilter(
-            ids=None if self.ids is None else tuple(uuid_of(id, "Image") for id in self.ids),
-            origins=None if self.origin is None else tuple(self.origin.in_),
-            created_at=search.Between(gt=times.gt, gte=times.gte, lt=times.lt, lte=times.lte),
-            tags=search.Tagged(any=tags.any, all=tags.all, none=tags.none),
-            usage=self.usage,
-            attached_to=None if self.attached_to is None else uuid_of(self.attached_to, "Content"),
-            orientation=self.orientation,
-            is_ai_generated=self.is_ai_generated,
-            is_favorite=self.is_favorite,
-            search=words,
-        )
-
-
-@strawberry.input(description="An order of images. Equal ones are ordered by their id.")
-class ImageSort:
-    field: SortField = strawberry.field(description="What to sort by.")
-    direction: enums.SortDirection = strawberry.field(
-        default=enums.SortDirection.DESC, description="Which end comes first."
-    )
-
-    def to_search(self) -> search.Sort:
-        return search.Sort(self.field, descending=self.direction is enums.SortDirection.DESC)
-
-
-@strawberry.type(description="An image, and its place in the list.")
-class ImageEdge:
-    cursor: str = strawberry.field(description="Its place: give it as `after` or `before`.")
-    node: Image = strawberry.field(description="The image.")
-
-
-@strawberry.type(description="A page of images.")
-class ImageConnection:
-    filter: strawberry.Private[search.ImageFilter]
-    edges: list[ImageEdge] = strawberry.field(description="The images, each with its cursor.")
-    nodes: list[Image] = strawberry.field(description="The images.")
-    page_info: relay.PageInfo = strawberry.field(description="Whether and where it goes on.")
-
-    @strawberry.field(description="How many images match in all, exactly. Counted only when asked.")
-    async def total_count(self, info: Info) -> int:
-        return await info.context.library.count_images(info.context.viewer, self.filter)
-
-
-@strawberry.type
-class ImageQueries:
-    @strawberry.field(description="An image by its id; null when there is none.")
-    async def image(
-        self,
-        info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The image's id.")],
-    ) -> Image | None:
-        row = await info.context.image.load(uuid_of(id, "Image"))
-        return Image.from_row(row) if row else None
-
-    @strawberry.field(description="The library, page by page.")
-    async def images(
-        self,
-        info: Info,
-        filter: Annotated[
-            ImageFilter | None, strawberry.argument(description="Only those that match.")
-        ] = None,
-        search: Annotated[
-            str | None,
-            strawberry.argument(
-                description="Only those in whose filename, title, alt text or prompt all of these "
-                "words occur, in any case, with or without accents."
-            ),
-        ] = None,
-        sort: Annotated[
-            ImageSort | None, strawberry.argument(description="Default: the newest first.")
-        ] = None,
-        first: First = None,
-        after: After = None,
-        last: Last = None,
-        before: Before = None,
-    ) -> ImageConnection:
-        wanted = (filter or ImageFilter()).to_search(search)
-        page = await info.context.library.images(
-            info.context.viewer,
-            wanted,
-            (sort or ImageSort(field=SortField.CREATED_AT)).to_search(),
-            page_request(first, after, last, before),
-        )
-        images = [Image.from_row(row) for row in page.rows]
-        return ImageConnection(
-            filter=wanted,
-            edges=[
-                ImageEdge(cursor=cursor, node=image)
-                for cursor, image in zip(page.cursors, images, strict=True)
-            ],
-            nodes=images,
-            page_info=page_info(page),
-        )
-
-
-# ---- what can be done ----------------------------------------------------------------------------
-
-
-@strawberry.type(description="The image cannot be deleted while posts show it.")
-class ImageInUseError(UserError):
-    attachment_ids: strawberry.Private[list[UUID]]
-
-    @strawberry.field(description="The places that show it.")
-    async def usages(
-        self, info: Info
-    ) -> list[Annotated["Attachment", strawberry.lazy("graph.contents")]]:
-        from graph.contents import Attachment
-
-        rows = await info.context.attachment.load_many(self.attachment_ids)
-        return [Attachment.from_row(row) for row in rows if row is not None]
-
-
-@user_error.register
-def _(failure: ImageInUse) -> UserError:
-    return ImageInUseError(
-        message=failure.message,
-        code=ErrorCode[failure.code],
-        attachment_ids=failure.attachment_ids,
-    )
-
-
-UploadImageError = Annotated[
-    InvalidInputError | ConflictError | NotFoundError | UnavailableError,
-    strawberry.union("UploadImageError", description="Why a file was not taken in."),
-]
 UpdateImageError = Annotated[
     InvalidInputError | NotFoundError | ConflictError | UnavailableError,
     strawberry.union("UpdateImageError", description="Why an image was not changed."),
 ]
-DeleteImageError = Annotated[
-    NotFoundError | ImageInUseError | UnavailableError,
-    strawberry.union("DeleteImageError", description="Why an image was not deleted."),
-]
-
-
-@strawberry.input(description="A picture file, and what is known of it.")
-class UploadImageInput:
-    file: Upload = strawberry.field(
-        description="The file, sent by the GraphQL multipart request specification."
-    )
-    title: str | None = strawberry.field(default=None, description="What people call it.")
-    alt_text: str | None = strawberry.field(
-        default=None, description="What it shows, for those who cannot see it."
-    )
-    tags: list[str] | None = strawberry.field(default=None, description="At most 50.")
-    idempotency_key: str | None = strawberry.field(
-        default=None, description="A repeat with the same key gives back the first one's image."
-    )
-
-
-@strawberry.type(description="The image that an upload made, or found.")
-class UploadImagePayload:
-    image: Image | None = strawberry.field(default=None, description="The image in the library.")
-    duplicate_of: Image | None = strawberry.field(
-        default=None,
-        description="The same as `image`, when the library had these very bytes before. "
-        "Then nothing was changed.",
-    )
-    errors: list[UploadImageError] = strawberry.field(
-        default_factory=list, description="Why there is no image; empty when there is."
-    )
 
 
 @strawberry.input(description="What matters most in a picture: 0 to 1 from its top left corner.")
@@ -492,38 +315,8 @@ class UpdateImagePayload:
     )
 
 
-@strawberry.type(description="What was deleted.")
-class DeleteImagePayload:
-    deleted_image_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The image that is gone."
-    )
-    errors: list[DeleteImageError] = strawberry.field(
-        default_factory=list, description="Why nothing was deleted; empty when it was."
-    )
-
-
 @strawberry.type
 class ImageMutations:
-    @mutation("Add a picture (JPEG, PNG, WebP, GIF, AVIF or HEIC) to the viewer's library.")
-    async def upload_image(
-        self,
-        info: Info,
-        input: Annotated[UploadImageInput, strawberry.argument(description="The picture.")],
-    ) -> UploadImagePayload:
-        added = await info.context.library.add_image(
-            info.context.viewer,
-            input.file,
-            NewImage(
-                filename=input.file.filename,
-                title=input.title,
-                alt_text=input.alt_text,
-                tags=input.tags or (),
-            ),
-            idempotency_key=input.idempotency_key,
-        )
-        image = Image.from_row(added.image)
-        return UploadImagePayload(image=image, duplicate_of=image if added.is_duplicate else None)
-
     @mutation("Change what is known of an image.")
     async def update_image(
         self,
@@ -544,22 +337,6 @@ class ImageMutations:
             expected_version=expected_version,
         )
         return UpdateImagePayload(image=Image.from_row(row))
-
-    @mutation("Delete an image with its bytes and renditions, for good.")
-    async def delete_image(
-        self,
-        info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The image's id.")],
-        force: Annotated[
-            bool,
-            strawberry.argument(
-                description="Delete it even if contents use it; it is detached from them first."
-            ),
-        ] = False,
-    ) -> DeleteImagePayload:
-        image_id = uuid_of(id, "Image")
-        await info.context.library.delete_image(info.context.viewer, image_id, force=force)
-        return DeleteImagePayload(deleted_image_id=id_of("Image", image_id))
 
 
 def _patch(given: UpdateImageInput) -> ImagePatch:

@@ -17,20 +17,27 @@ from generation.providers.card import CardProvider
 from generation.studio import Studio
 from generation.tasks import GenerationTask
 from graph.config import Settings
+from storage import failpoints
 from storage.contents import Contents
 from storage.database import Database
 from storage.decoders import Decoders
+from storage.direct_uploads import DirectUploads
 from storage.errors import Rejected, Unavailable
+from storage.fetching import Fetcher
 from storage.generations import Generations, queue_of
+from storage.imports import Imports
 from storage.intake import Intake
 from storage.jobs import Jobs, Reaper, Worker, only_process, postgres_dsn
 from storage.keeper import Keeper
 from storage.library import Library
 from storage.migrations import is_current, migrate
 from storage.objects import ObjectStore
+from storage.objects.fallback import FallbackStore
 from storage.objects.local import LocalObjectStore
 from storage.progress import LocalBus, PostgresBus
 from storage.renditions import Renditions
+from storage.trash import Trash
+from storage.versions import Versions
 from storage.viewers import Viewer, Viewers
 
 log = logging.getLogger(__name__)
@@ -44,8 +51,13 @@ class Parts:
 
     database: Database
     store: ObjectStore
+    keeper: Keeper
     viewers: Viewers
     library: Library
+    versions: Versions
+    trash: Trash
+    direct_uploads: DirectUploads
+    imports: Imports
     contents: Contents
     jobs: Jobs
     generations: Generations
@@ -66,22 +78,54 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]:
+async def open_store(settings: Settings, url: str | None) -> AsyncIterator[ObjectStore]:
+    """The store at `url`, as in DARKROOM_OBJECTS_URL; None is the folder in DATA_DIR."""
+    scheme, _, _ = (url or "file://").partition("://")
+    match scheme:
+        case "s3":
+            from storage.objects.s3 import open_s3  # its library takes half a second to import
+
+            async with open_s3(settings.s3(str(url))) as s3:
+                yield s3
+        case "cloudinary":
+            from storage.objects.cloudinary import open_cloudinary
+
+            async with open_cloudinary(settings.cloudinary(str(url))) as cloudinary:
+                yield cloudinary
+        case _:
+            store = LocalObjectStore(settings.objects_dir(url))
+            await to_thread.run_sync(store.open)
+            yield store
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings, *, works: bool, alone: bool = True
+) -> AsyncIterator[Parts]:
     """Open every client, and run jobs if `works`; close all in the opposite order.
+
+    Embedded, there is one process, unless this one is not `alone`: then it leaves the
+    other's files alone.
 
     Raises Unavailable for a database that is not migrated, a folder that another process serves,
     a store that is not there; Rejected for an unknown provider.
     """
+    if settings.failpoint:
+        failpoints.arm(settings.failpoint)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings))
-        if settings.is_embedded:
+        alone = alone and settings.is_embedded
+        if alone:
             stack.enter_context(only_process(Path(database.url.database or "")))
+        if settings.is_embedded:
             await migrate(database)
         elif not await is_current(database):
             raise Unavailable("The database is not up to date. Run `python -m graph migrate`.")
 
-        store = LocalObjectStore(settings.objects_dir)
-        await to_thread.run_sync(store.open)
+        store = await stack.enter_async_context(open_store(settings, settings.objects_url))
+        if settings.objects_fallback_url:
+            former = open_store(settings, settings.objects_fallback_url)
+            store = FallbackStore(store, await stack.enter_async_context(former))
         keeper = Keeper(database, store, grace=settings.grace)
         decoders = Decoders(
             workers=settings.decode_workers,
@@ -90,8 +134,9 @@ async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]
             memory_bytes=settings.decode_memory_bytes,
         )
         stack.push_async_callback(decoders.close)
+        arrivals = _empty_folder(settings.data_dir / "arrivals") if alone else None
         intake = Intake(
-            _empty_folder(settings.data_dir / "arrivals") if settings.is_embedded else None,
+            arrivals,
             decoders,
             max_bytes=settings.max_upload_bytes,
             bounds=settings.bounds,
@@ -103,10 +148,41 @@ async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]
             threads=settings.render_threads,
             memory_bytes=settings.rendition_memory_bytes,
             kept=settings.renditions_per_image,
-            is_alone=settings.is_embedded,
+            is_alone=alone,
         )
         viewers = Viewers(database)
-        library = Library(database, keeper, intake, deleted=renditions.forget)
+        library = Library(database, keeper, intake)
+        versions = Versions(
+            database,
+            keeper,
+            intake,
+            kept=settings.versions_per_image,
+            changed=renditions.forget,
+        )
+        trash = Trash(
+            database,
+            keeper,
+            kept_for=timedelta(days=settings.trash_days),
+            changed=renditions.forget,
+        )
+        direct_uploads = DirectUploads(
+            database,
+            store,
+            library,
+            lifetime=timedelta(minutes=settings.upload_minutes),
+            waiting=settings.uploads_waiting,
+            max_bytes=settings.max_upload_bytes,
+            folder=arrivals,
+        )
+        fetcher = await stack.enter_async_context(
+            Fetcher(
+                ports=settings.import_ports,
+                allowed_networks=settings.import_networks,
+                seconds=settings.import_seconds,
+                max_bytes=settings.max_upload_bytes,
+                at_once=settings.imports_at_once,
+            )
+        )
         contents = Contents(database)
         providers = _providers(settings)
         jobs = await Jobs.open(database.url, stack)
@@ -146,13 +222,19 @@ async def open_parts(settings: Settings, *, works: bool) -> AsyncIterator[Parts]
                 poll_seconds=0.1,
             )
             stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
-            beside.start("sweep", _sweep(settings, keeper, generations, jobs))
+            sweeping = (keeper, trash, direct_uploads, generations, jobs)
+            beside.start("sweep", _sweep(settings, *sweeping))
 
         yield Parts(
             database=database,
             store=store,
+            keeper=keeper,
             viewers=viewers,
             library=library,
+            versions=versions,
+            trash=trash,
+            direct_uploads=direct_uploads,
+            imports=Imports(library, fetcher),
             contents=contents,
             jobs=jobs,
             generations=generations,
@@ -193,15 +275,24 @@ class _Beside:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def _sweep(settings: Settings, keeper: Keeper, generations: Generations, jobs: Jobs) -> None:
-    """Clear up after crashes, now and then."""
+async def _sweep(
+    settings: Settings,
+    keeper: Keeper,
+    trash: Trash,
+    direct_uploads: DirectUploads,
+    generations: Generations,
+    jobs: Jobs,
+) -> None:
+    """Clear up after crashes, and what has had its time, now and then."""
     while True:
         try:
+            purged = await trash.purge_expired()
+            await direct_uploads.forget_expired()
             swept = await keeper.sweep()
             lost = await generations.fail_lost(4 * settings.lease)
             await jobs.forget(KEEP_JOBS)
-            if swept or lost:
-                log.info("sweep.done objects=%s generations=%s", swept, lost)
+            if swept or lost or purged:
+                log.info("sweep.done objects=%s generations=%s purged=%s", swept, lost, purged)
         except Exception:  # a database that is away comes back
             log.exception("sweep.failed")
         await asyncio.sleep(settings.sweep_seconds)

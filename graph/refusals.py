@@ -8,6 +8,9 @@ from graphql import GraphQLError
 JSON: Final = "application/json"
 GRAPHQL_RESPONSE: Final = "application/graphql-response+json"
 
+RETRY_AFTER: Final = 5
+"""Seconds, with a 503: what is away is often back so soon."""
+
 STATUS: Final[Mapping[str, int]] = {
     # The operation ran. Its data may be partly or wholly null.
     "EXECUTED": 200,
@@ -25,6 +28,7 @@ STATUS: Final[Mapping[str, int]] = {
     "PAYLOAD_TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "INTERNAL": 500,
+    "UNAVAILABLE": 503,
 }
 
 

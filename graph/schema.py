@@ -9,6 +9,7 @@ from strawberry import relay
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
+from graph.arrivals import ArrivalMutations
 from graph.contents import Attachment, Content, ContentMutations, ContentQueries
 from graph.context import Info
 from graph.errors import told
@@ -22,8 +23,10 @@ from graph.generations import (
     GenerationSubscriptions,
 )
 from graph.ids import parse_id
-from graph.images import Image, ImageMutations, ImageQueries
+from graph.images import Image, ImageMutations
+from graph.library import LibraryQueries
 from graph.operations import Limits, Operations, Schema
+from graph.trash import TrashMutations
 from graph.uploads import SCALARS
 from storage.errors import Rejected
 
@@ -53,7 +56,7 @@ async def _node(info: Info, id: str) -> relay.Node | None:
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query(ImageQueries, ContentQueries, GenerationQueries):
+class Query(LibraryQueries, ContentQueries, GenerationQueries):
     @strawberry.field(description="Anything that has an id; null for what is not there.")
     async def node(
         self,
@@ -79,7 +82,9 @@ class Query(ImageQueries, ContentQueries, GenerationQueries):
 
 
 @strawberry.type(description="Everything that can be done. Each answer lists expected failures.")
-class Mutation(ImageMutations, ContentMutations, GenerationMutations):
+class Mutation(
+    ArrivalMutations, ImageMutations, TrashMutations, ContentMutations, GenerationMutations
+):
     pass
 
 

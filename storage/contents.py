@@ -10,15 +10,16 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage import idempotency
+from storage.attachments import attached_to, hold, put_into, renumber
 from storage.database import Database
 from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected
-from storage.library import check_version, checked_text, renumber
-from storage.models import Attachment, Content, ContentState, Image, now
+from storage.failpoints import reach
+from storage.inputs import check_version, checked_text
+from storage.models import Attachment, Content, ContentState, now
 from storage.search import moment
 from storage.viewers import Viewer
 
 MAX_TEXT = 32_000
-MAX_ATTACHMENTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Contents:
                     Content.workspace_id == viewer.workspace_id,
                     Content.external_id == external_id,
                 )
-                .with_for_update()
+                .with_for_update(key_share=True)
             )
         ).one_or_none()
 
@@ -193,6 +194,8 @@ class Contents:
                 await put_into(session, content, wanted, position=position, alt_text=alt_text)
                 if use:
                     await idempotency.remember(session, viewer, use, content_id)
+                reach("attach.writing")
+            reach("attach.committed")
             return content
         except IntegrityError:
             if use is None:
@@ -217,7 +220,7 @@ class Contents:
             )
         async with self._database.writing() as session:
             content = await _locked(session, viewer, content_ids.pop())
-            attached = {row.id: row for row in await _attached(session, content)}
+            attached = {row.id: row for row in await attached_to(session, content)}
             for id in wanted:
                 if id not in attached:  # detached by another request meanwhile
                     raise NotFound("attachment", id)
@@ -236,7 +239,7 @@ class Contents:
         async with self._database.writing() as session:
             content = await _locked(session, viewer, content_id)
             attached = {
-                attachment.id: attachment for attachment in await _attached(session, content)
+                attachment.id: attachment for attachment in await attached_to(session, content)
             }
             if sorted(attached) != sorted(attachment_ids):
                 raise Conflict(
@@ -247,74 +250,13 @@ class Contents:
         return content
 
 
-async def hold(session: AsyncSession, image_ids: Sequence[UUID]) -> None:
-    """Let no image be deleted until we are done: a deletion then wins or loses as a whole.
-
-    Comes before a content is locked. A deletion takes its locks in that order, too; otherwise the
-    two could wait for each other.
-    """
-    await session.exec(
-        select(Image.id).where(col(Image.id).in_(image_ids)).with_for_update(read=True)
-    )
-
-
-async def put_into(
-    session: AsyncSession,
-    content: Content,
-    image_ids: Sequence[UUID],
-    *,
-    position: int | None,
-    alt_text: str | None,
-) -> None:
-    """Attach images of the content's workspace, which are held, to a content that is locked."""
-    found = await session.exec(
-        select(Image.id).where(
-            col(Image.id).in_(image_ids), Image.workspace_id == content.workspace_id
-        )
-    )
-    existing = set(found)
-    for id in image_ids:
-        if id not in existing:
-            raise NotFound("image", id)
-    attached = await _attached(session, content)
-    moved = {row.image_id: row for row in attached if row.image_id in image_ids}
-    others = [row for row in attached if row.image_id not in image_ids]
-    if len(others) + len(image_ids) > MAX_ATTACHMENTS:
-        raise Rejected(
-            f"A content takes at most {MAX_ATTACHMENTS} images.",
-            field="imageIds",
-            limit=MAX_ATTACHMENTS,
-            actual=len(others) + len(image_ids),
-        )
-    placed = [
-        moved.get(id) or Attachment(content_id=content.id, image_id=id, position=0)
-        for id in image_ids
-    ]
-    for attachment in placed:
-        attachment.alt_text_override = alt_text or attachment.alt_text_override
-    session.add_all(placed)
-    place = len(others) if position is None else min(position, len(others))
-    await renumber(session, content, [*others[:place], *placed, *others[place:]])
-    await session.flush()
-
-
-async def _attached(session: AsyncSession, content: Content) -> Sequence[Attachment]:
-    return (
-        await session.exec(
-            select(Attachment)
-            .where(Attachment.content_id == content.id)
-            .order_by(col(Attachment.position))
-        )
-    ).all()
-
-
 async def _locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Content:
     """The viewer's content, which nobody else changes until we are done."""
     content = (
         await session.exec(
             select(Content)
             .where(Content.id == id, Content.workspace_id == viewer.workspace_id)
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
     ).one_or_none()
     if content is None:

@@ -1,5 +1,6 @@
 """The rows' home: SQLite (one file, WAL) or PostgreSQL, the same code on both."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,9 +9,22 @@ from typing import Any
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
+
+from storage.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+AWAY = ("08", "53", "57P", "40001", "40P01")
+"""Connections lost, resources used up, a server that stops or starts, transactions that met:
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+RETRY_AFTER = 5  # seconds
 
 
 class Database:
@@ -35,23 +49,55 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session that sees one state of the database. Nothing it does is kept."""
-        async with AsyncSession(self._reading_engine, expire_on_commit=False) as session:
+        async with (
+            self._answering(),
+            AsyncSession(self._reading_engine, expire_on_commit=False) as session,
+        ):
             yield session
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
         """A transaction: kept when the block ends, undone when it raises."""
         async with (
+            self._answering(),
             AsyncSession(self._writing_engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
 
     @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """A database that does not answer is Unavailable; it may be back in a moment."""
+        try:
+            yield
+        except (OSError, DBAPIError, PoolTimeout) as fault:
+            if isinstance(fault, DBAPIError) and not self._is_away(fault):
+                raise
+            log.warning("database.unavailable reason=%s", type(fault.__cause__ or fault).__name__)
+            raise Unavailable(
+                "The database does not answer. Try again in a few seconds.", retry_after=RETRY_AFTER
+            ) from fault
+
+    def _is_away(self, fault: DBAPIError) -> bool:
+        if self.is_sqlite:
+            return any(word in str(fault.orig) for word in ("locked", "disk"))
+        if fault.connection_invalidated or isinstance(fault, InterfaceError | OperationalError):
+            return True
+        return str(getattr(fault.orig, "sqlstate", None)).startswith(AWAY)
+
+    @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction without objects, for migrations."""
-        async with self._writing_engine.begin() as connection:
-            yield connection
+        """One transaction without objects, for migrations.
+
+        SQLite changes a table by making it anew and dropping the old one, with which all rows would
+        go that refer to it: so it does not follow references here.
+        """
+        migrating = self._writing_engine.execution_options(rebuilds=self.is_sqlite)
+        async with migrating.connect() as connection:
+            async with connection.begin():
+                yield connection
+            if self.is_sqlite:
+                await connection.invalidate()  # nobody else gets a connection without references
 
     async def check(self) -> None:
         """Raises what the driver raises when the database does not answer."""
@@ -102,7 +148,9 @@ def _sqlite(url: URL) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if options.get("rebuilds"):  # it has an effect only outside of a transaction
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")
 
     return engine

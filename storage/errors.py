@@ -3,7 +3,8 @@
 LibraryError
 ├─ NotFound       no such thing, or not the viewer's: we do not tell which
 ├─ Conflict       the thing has changed meanwhile, or was asked for differently before
-│  └─ ImageInUse     … the picture still stands in a content
+│  ├─ ImageInUse     … the picture still stands in a content
+│  └─ DuplicateImage … another picture in the library has these bytes
 ├─ Rejected       the input is at fault; the same call will fail again
 │  └─ Refused        … by a provider (generation/errors.py)
 └─ Unavailable    something we depend on failed; the same call may work later
@@ -69,6 +70,16 @@ class ImageInUse(Conflict):
         self.attachment_ids = attachment_ids
 
 
+class DuplicateImage(Conflict):
+    """`image_id` is the picture that has the same bytes."""
+
+    def __init__(self, image_id: UUID) -> None:
+        super().__init__(
+            "The library has a picture with these very bytes. Use that one, or delete it first."
+        )
+        self.image_id = image_id
+
+
 class Rejected(LibraryError):
     """`limit` and `actual` are in the unit that the message names; `field` is the input's name."""
 
@@ -106,6 +117,19 @@ class UnsupportedMediaType(Rejected):
 
 class CorruptFile(Rejected):
     code = "CORRUPT_FILE"
+
+
+class UnreachableUrl(Rejected):
+    """One sentence whatever is behind it: it must not tell what our network looks like."""
+
+    code = "UNREACHABLE_URL"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No picture can be had from this URL. Give the public http or https address of a "
+            "picture file.",
+            field="url",
+        )
 
 
 class Unavailable(LibraryError):

@@ -15,7 +15,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage import idempotency
-from storage.contents import hold, put_into
+from storage.attachments import hold, put_into
 from storage.database import Database
 from storage.errors import NotFound
 from storage.jobs import Jobs
@@ -255,7 +255,9 @@ class Generations:
             )
             if generation.attach and generation.content_id:
                 await hold(session, [image_id])
-                content = await session.get(Content, generation.content_id, with_for_update=True)
+                content = await session.get(
+                    Content, generation.content_id, with_for_update={"key_share": True}
+                )
                 assert content is not None  # a foreign key says so
                 await put_into(session, content, [image_id], position=None, alt_text=None)
         await self._tell(id)

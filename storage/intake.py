@@ -14,6 +14,7 @@ from storage.containers import Bounds
 from storage.decoders import Decoders
 from storage.errors import CorruptFile, TooLarge
 from storage.examination import Examination, Paths
+from storage.failpoints import reach
 
 CHUNK = 256 * 1024
 
@@ -49,35 +50,48 @@ class Intake:
         self._bounds = bounds
 
     @asynccontextmanager
-    async def take(self, source: Source | bytes) -> AsyncIterator[Arrival]:
-        """Leaves no file behind. Raises Rejected in its many forms, and RateLimited."""
+    async def take(
+        self, source: Source | bytes, *, sha256: str | None = None
+    ) -> AsyncIterator[Arrival]:
+        """Leaves no file behind. Raises Rejected in its many forms, and RateLimited.
+
+        `sha256` is what the bytes were announced as, in hexadecimal.
+        """
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="arrival-") as name:
             folder = Path(name)
             paths = Paths(folder / "source", folder / "clean", folder / "grid")
-            source_sha256 = await self._spool(source, paths.source)
+            source_sha256 = await spool(source, paths.source, max_bytes=self._max_bytes)
+            if sha256 not in (None, source_sha256):
+                raise CorruptFile(
+                    "The bytes that came are not those that were announced: their SHA-256 is "
+                    f"{source_sha256}. Send them again.",
+                    field="sha256",
+                )
             shown = await self._decoders.examine(paths, self._bounds)
             yield Arrival(paths.clean, paths.grid, source_sha256, shown)
 
-    async def _spool(self, source: Source | bytes, path: Path) -> str:
-        """Write the file down as it comes, and give its SHA-256."""
-        digest = hashlib.sha256()
-        size = 0
-        with path.open("xb") as file:
-            async for chunk in _chunks(source):
-                size += len(chunk)
-                if size > self._max_bytes:
-                    raise TooLarge(
-                        f"The file is larger than {self._max_bytes:,} bytes, the most we accept. "
-                        "Scale it down, or save it with more compression.",
-                        field="file",
-                        limit=self._max_bytes,
-                        actual=size,
-                    )
-                await to_thread.run_sync(file.write, chunk)
-                await to_thread.run_sync(digest.update, chunk)
-        if not size:
-            raise CorruptFile("The file is empty.", field="file")
-        return digest.hexdigest()
+
+async def spool(source: Source | bytes, path: Path, *, max_bytes: int) -> str:
+    """Write a file down as it comes, and give its SHA-256. Raises TooLarge, CorruptFile."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("xb") as file:
+        async for chunk in _chunks(source):
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(
+                    f"The file is larger than {max_bytes:,} bytes, the most we accept. "
+                    "Scale it down, or save it with more compression.",
+                    field="file",
+                    limit=max_bytes,
+                    actual=size,
+                )
+            await to_thread.run_sync(file.write, chunk)
+            await to_thread.run_sync(digest.update, chunk)
+            reach("arrival.half_read")
+    if not size:
+        raise CorruptFile("The file is empty.", field="file")
+    return digest.hexdigest()
 
 
 async def _chunks(source: Source | bytes) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database, insert_once
 from storage.errors import Conflict, LibraryError
+from storage.failpoints import reach
 from storage.models import FINAL, Generation, ObjectState, StoredObject, now
 from storage.objects import ObjectStore
 
@@ -70,7 +71,9 @@ class Keeper:
                 if earlier.state is ObjectState.LIVE:
                     return False
                 earlier.changed_at = now()
+        reach("object.named")
         await self._store.put(key, data, media_type=media_type)
+        reach("object.written")
         async with self._database.reading() as session:
             is_named = await session.get(StoredObject, key) is not None
         if not is_named:
@@ -110,6 +113,15 @@ class Keeper:
             .values(state=ObjectState.DOOMED, changed_at=now())
         )
 
+    async def doom_under(self, session: AsyncSession, prefix: str) -> None:
+        """Give up all objects whose keys begin so, in the transaction that needs them no more."""
+        await session.exec(
+            update(StoredObject)
+            .where(col(StoredObject.key).startswith(prefix, autoescape=True))
+            .values(state=ObjectState.DOOMED, changed_at=now())
+            .execution_options(synchronize_session=False)
+        )
+
     async def doom(self, *keys: str) -> None:
         """Give objects up that nothing refers to."""
         async with self._database.writing() as session:
@@ -129,11 +141,12 @@ class Keeper:
                     or_(
                         (col(StoredObject.state) == ObjectState.PENDING)
                         & (col(StoredObject.changed_at) < now() - self._grace)
+                        & col(StoredObject.expires_at).is_(None)
                         & or_(
                             col(StoredObject.generation_id).is_(None),
                             col(StoredObject.generation_id).not_in(unfinished),
                         ),
-                        (col(StoredObject.state) == ObjectState.LIVE)
+                        (col(StoredObject.state) != ObjectState.DOOMED)
                         & (col(StoredObject.expires_at) < now()),
                     )
                 )
@@ -156,6 +169,7 @@ class Keeper:
         for key in keys:
             try:
                 await self._store.delete(key)
+                reach("object.deleted")
                 gone.append(key)
             except LibraryError as fault:
                 log.warning("object.delete_failed key=%s reason=%s", key, fault)

@@ -1,9 +1,8 @@
 """The library: the use cases on images, one transaction each."""
 
 import hashlib
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,17 +14,18 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage import idempotency
 from storage.database import Database
-from storage.errors import Conflict, ImageInUse, LibraryError, NotFound, Rejected, TooLong
+from storage.errors import NotFound
+from storage.failpoints import reach
+from storage.inputs import check_version, checked_point, checked_tags, checked_text
 from storage.intake import Arrival, Intake, Source
 from storage.keeper import Keeper, Purpose
 from storage.models import (
-    Attachment,
-    Content,
     Generation,
     GenerationImage,
     Image,
     ImageOrigin,
     ImageTag,
+    Picture,
     now,
 )
 from storage.renditions import grid_rendition, rendition_key
@@ -43,8 +43,6 @@ from storage.search import (
 )
 from storage.viewers import Viewer
 
-log = logging.getLogger(__name__)
-
 EXTENSIONS = {
     "image/jpeg": "jpg",
     "image/png": "png",
@@ -52,8 +50,6 @@ EXTENSIONS = {
     "image/gif": "gif",
     "image/avif": "avif",
 }
-MAX_TAGS = 50
-MAX_LENGTH = {"filename": 255, "title": 255, "alt_text": 1000, "tag": 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +65,16 @@ class NewImage:
     generation_id: UUID | None = None
     prompt: str | None = None
 
+    def checked(self) -> "NewImage":
+        """Raises Rejected for what cannot be kept."""
+        return replace(
+            self,
+            filename=checked_text("filename", self.filename),
+            title=checked_text("title", self.title),
+            alt_text=checked_text("alt_text", self.alt_text),
+            tags=checked_tags(self.tags),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ImagePatch:
@@ -83,27 +89,22 @@ class ImagePatch:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """`is_duplicate`: the library had these bytes already, and `image` is that picture."""
+    """`duplicate_of` had the same bytes before: it is `image` itself, or one in the trash."""
 
     image: Image
-    is_duplicate: bool
+    duplicate_of: Image | None = None
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether nothing was added."""
+        return self.duplicate_of is not None and self.duplicate_of.id == self.image.id
 
 
 class Library:
-    """`deleted` is told of every image that is gone, for what has it at hand."""
-
-    def __init__(
-        self,
-        database: Database,
-        keeper: Keeper,
-        intake: Intake,
-        *,
-        deleted: Callable[[UUID], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, database: Database, keeper: Keeper, intake: Intake) -> None:
         self._database = database
         self._keeper = keeper
         self._intake = intake
-        self._deleted = deleted
 
     async def add_image(
         self,
@@ -113,104 +114,75 @@ class Library:
         *,
         id: UUID | None = None,
         idempotency_key: str | None = None,
+        stands_for: object = None,
+        sha256: str | None = None,
     ) -> Added:
         """Take a file in. The same bytes again give back the image that is there.
 
         `id` is the image's id to be, for a caller that must find it again after a crash.
-        Raises Rejected in its many forms, and IdempotencyMismatch.
+        `stands_for` is what the idempotency key was given for, where that is not these arguments,
+        and `sha256` is what the bytes were announced as. Raises Rejected in its many forms, and
+        IdempotencyMismatch.
         """
-        checked = _checked(new)
-        async with self._intake.take(source) as arrival:
-            use = idempotency.Use.of(idempotency_key, "uploadImage", arrival.source_sha256, checked)
+        checked = new.checked()
+        async with self._intake.take(source, sha256=sha256) as arrival:
+            use = _use(idempotency_key, stands_for or (arrival.source_sha256, checked))
             async with self._database.reading() as session:
                 if earlier := await self._earlier(session, viewer, arrival, use):
                     return earlier
             return await self._keep(viewer, arrival, checked, id or uuid4(), use)
 
+    async def recall(
+        self, viewer: Viewer, *, idempotency_key: str | None, stands_for: object
+    ) -> Added | None:
+        """What an earlier request with this key made. Raises IdempotencyMismatch, NotFound."""
+        use = _use(idempotency_key, stands_for)
+        if use is None:
+            return None
+        async with self._database.reading() as session:
+            return await _recalled(session, viewer, use)
+
     async def _earlier(
         self, session: AsyncSession, viewer: Viewer, arrival: Arrival, use: idempotency.Use | None
     ) -> Added | None:
         """The image of an earlier request with this key, or with these bytes."""
-        if use and (subject_id := await idempotency.recall(session, viewer, use)):
-            image = await session.get(Image, subject_id)
-            if image is None:
-                raise NotFound("image", subject_id)
-            return Added(image, is_duplicate=False)
-        same = select(Image).where(
-            Image.workspace_id == viewer.workspace_id,
-            or_(
-                col(Image.sha256) == arrival.shown.sha256,
-                col(Image.source_sha256) == arrival.source_sha256,
-            ),
-        )
-        image = (await session.exec(same.order_by(col(Image.created_at)))).first()
-        return Added(image, is_duplicate=True) if image else None
+        if use and (recalled := await _recalled(session, viewer, use)):
+            return recalled
+        twin = await twin_of(session, viewer, arrival, in_trash=False)
+        return Added(twin, duplicate_of=twin) if twin else None
 
     async def _keep(
         self, viewer: Viewer, arrival: Arrival, new: NewImage, id: UUID, use: idempotency.Use | None
     ) -> Added:
-        shown = arrival.shown
-        key = f"images/{id}/{shown.sha256}.{EXTENSIONS[shown.media_type]}"
-        grid_key = rendition_key(
-            id, shown.sha256, grid_rendition(shown.width, shown.grid_media_type)
-        )
-        of = Purpose(viewer.workspace_id, image_id=id, generation_id=new.generation_id)
-        await self._keeper.put(
-            key,
-            arrival.clean,
-            media_type=shown.media_type,
-            sha256=shown.sha256,
-            size=shown.byte_size,
-            of=of,
-        )
-        grid = await to_thread.run_sync(arrival.grid.read_bytes)
-        await self._keeper.put(
-            grid_key,
-            grid,
-            media_type=shown.grid_media_type,
-            sha256=hashlib.sha256(grid).hexdigest(),
-            size=len(grid),
-            of=Purpose(viewer.workspace_id, image_id=id),
-        )
+        keys = await store(self._keeper, viewer, arrival, id, new.generation_id)
         image = Image(
             id=id,
             workspace_id=viewer.workspace_id,
             origin=new.origin,
-            is_ai_generated=new.is_ai_generated or shown.declares_ai,
+            is_ai_generated=new.is_ai_generated or arrival.shown.declares_ai,
             filename=new.filename or "",
             title=new.title or "",
             alt_text=new.alt_text,
-            media_type=shown.media_type,
-            byte_size=shown.byte_size,
-            sha256=shown.sha256,
-            source_media_type=shown.source_media_type,
-            source_sha256=arrival.source_sha256,
-            width=shown.width,
-            height=shown.height,
-            frames=shown.frames,
-            has_alpha=shown.has_alpha,
-            declares_ai=shown.declares_ai,
-            has_c2pa=shown.has_c2pa,
-            dominant_color=shown.dominant_color,
-            thumbhash=shown.thumbhash,
-            perceptual_hash=shown.perceptual_hash,
-            object_key=key,
             generation_id=new.generation_id,
             search_text=fold(new.filename, new.title, new.alt_text, new.prompt),
             tag_rows=[ImageTag(image_id=id, tag=tag) for tag in new.tags],
+            **picture_of(arrival, id),
         )
         try:
             async with self._database.writing() as session:
-                for settled in (key, grid_key):
-                    await self._keeper.settle(session, settled)
+                for key in keys:
+                    await self._keeper.settle(session, key)
                 session.add(image)
                 await session.flush()
                 if use:
                     await idempotency.remember(session, viewer, use, id)
-            return Added(image, is_duplicate=False)
+                trashed = await twin_of(session, viewer, arrival, in_trash=True)
+                reach("image.inserted")
+            reach("image.kept")
+            return Added(image, duplicate_of=trashed)
         except IntegrityError:
             # The same bytes, or the same key, came by another request while we were writing.
-            await self._keeper.doom(key, grid_key)
+            await self._keeper.doom(*keys)
             async with self._database.reading() as session:
                 earlier = await self._earlier(session, viewer, arrival, use)
             if earlier is None:
@@ -225,7 +197,10 @@ class Library:
         return found
 
     async def images_by_id(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Image | None]:
-        """In the order of `ids`, None for what is not there or not the viewer's."""
+        """In the order of `ids`, None for what is not there or not the viewer's.
+
+        What is in the trash is there: its `deleted_at` tells.
+        """
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(Image).where(
@@ -264,7 +239,10 @@ class Library:
             return (await session.exec(counted)).one()
 
     async def images_of_generations(self, viewer: Viewer, ids: Sequence[UUID]) -> list[list[Image]]:
-        """The pictures that each generation brought, in their order. One query for all."""
+        """The pictures that each generation brought, in their order, without those in the trash.
+
+        One query for all.
+        """
         async with self._database.reading() as session:
             rows = await session.exec(
                 select(GenerationImage.generation_id, Image)
@@ -272,6 +250,7 @@ class Library:
                 .where(
                     col(GenerationImage.generation_id).in_(ids),
                     Image.workspace_id == viewer.workspace_id,
+                    col(Image.deleted_at).is_(None),
                 )
                 .order_by(col(GenerationImage.position))
             )
@@ -285,7 +264,7 @@ class Library:
     ) -> Image:
         """Change what the patch names, and nothing else. Raises NotFound, Conflict, Rejected."""
         async with self._database.writing() as session:
-            image = await _locked(session, viewer, id)
+            image = await locked(session, viewer, id)
             check_version("image", image.version, expected_version)
             said = {f.name: getattr(patch, f.name) for f in fields(patch)}
             changes = {name: value for name, value in said.items() if value is not ...}
@@ -296,83 +275,94 @@ class Library:
             if "is_favorite" in changes:
                 image.is_favorite = bool(changes["is_favorite"])
             if "focal_point" in changes:
-                image.focal_x, image.focal_y = _checked_point(changes["focal_point"])
+                image.focal_x, image.focal_y = checked_point(changes["focal_point"])
             if "tags" in changes:
                 kept = {row.tag: row for row in image.tag_rows}
                 names = checked_tags(changes["tags"] or ())
                 image.tag_rows = [kept.get(tag) or ImageTag(image_id=id, tag=tag) for tag in names]
             if changes:
-                image.search_text = fold(
-                    image.filename, image.title, image.alt_text, await _prompt(session, image)
-                )
-                image.version += 1
-                image.updated_at = now()
+                await touch(session, image)
         return image
 
-    async def delete_image(self, viewer: Viewer, id: UUID, *, force: bool = False) -> None:
-        """Delete the picture, its bytes and renditions for good.
 
-        Raises NotFound, and ImageInUse unless forced: then it is detached everywhere first.
-        """
-        async with self._database.writing() as session:
-            image = await _locked(session, viewer, id)
-            attachments = (
-                await session.exec(
-                    select(Attachment)
-                    .where(Attachment.image_id == id)
-                    # Two deletions lock the contents they share in one order.
-                    .order_by(col(Attachment.content_id))
-                )
-            ).all()
-            if attachments and not force:
-                raise ImageInUse([attachment.id for attachment in attachments])
-            for attachment in attachments:
-                await detach(session, attachment)
-            await session.flush()
-            await session.delete(image)
-            await session.flush()
-            await self._keeper.doom_image(session, id)
-        self._deleted(id)
-        try:
-            await self._keeper.purge(id)
-        except LibraryError as fault:  # the sweep will try again
-            log.warning("image.purge_failed image_id=%s reason=%s", id, fault)
+def _original_key(arrival: Arrival, id: UUID) -> str:
+    return f"images/{id}/{arrival.shown.sha256}.{EXTENSIONS[arrival.shown.media_type]}"
 
 
-async def detach(session: AsyncSession, attachment: Attachment) -> None:
-    """Take one image out of its content and close the gap. The content is changed by it."""
-    content = await session.get(Content, attachment.content_id, with_for_update=True)
-    assert content is not None  # a foreign key says so
-    await session.delete(attachment)
-    await session.flush()
-    await renumber(session, content)
+async def store(
+    keeper: Keeper, viewer: Viewer, arrival: Arrival, id: UUID, generation_id: UUID | None = None
+) -> tuple[str, str]:
+    """Write the clean file and its grid rendition, and give their keys, to be settled."""
+    shown = arrival.shown
+    key = _original_key(arrival, id)
+    await keeper.put(
+        key,
+        arrival.clean,
+        media_type=shown.media_type,
+        sha256=shown.sha256,
+        size=shown.byte_size,
+        of=Purpose(viewer.workspace_id, image_id=id, generation_id=generation_id),
+    )
+    grid_name = grid_rendition(shown.width, shown.grid_media_type)
+    grid_key = rendition_key(id, shown.sha256, grid_name)
+    grid = await to_thread.run_sync(arrival.grid.read_bytes)
+    await keeper.put(
+        grid_key,
+        grid,
+        media_type=shown.grid_media_type,
+        sha256=hashlib.sha256(grid).hexdigest(),
+        size=len(grid),
+        of=Purpose(viewer.workspace_id, image_id=id),
+    )
+    return key, grid_key
 
 
-async def renumber(
-    session: AsyncSession, content: Content, ordered: Sequence[Attachment] | None = None
-) -> None:
-    """Give the content's attachments the positions 0, 1, 2 … in their order, or in `ordered`."""
-    if ordered is None:
-        ordered = (
-            await session.exec(
-                select(Attachment)
-                .where(Attachment.content_id == content.id)
-                .order_by(col(Attachment.position))
-            )
-        ).all()
-    for position, attachment in enumerate(ordered):
-        attachment.position = position
-    content.version += 1
-    content.updated_at = now()
+def picture_of(arrival: Arrival, id: UUID) -> dict[str, Any]:
+    """The columns of a Picture, for bytes that become an image's."""
+    shown = arrival.shown
+    known = {name: getattr(shown, name) for name in Picture.model_fields if hasattr(shown, name)}
+    return known | {
+        "source_sha256": arrival.source_sha256,
+        "object_key": _original_key(arrival, id),
+    }
 
 
-async def _locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Image:
-    """The viewer's image, which nobody else changes until we are done."""
+def _use(key: str | None, stands_for: object) -> idempotency.Use | None:
+    return idempotency.Use.of(key, "uploadImage", stands_for)
+
+
+async def _recalled(session: AsyncSession, viewer: Viewer, use: idempotency.Use) -> Added | None:
+    subject_id = await idempotency.recall(session, viewer, use)
+    if subject_id is None:
+        return None
+    image = await session.get(Image, subject_id)
+    if image is None:
+        raise NotFound("image", subject_id)
+    return Added(image)
+
+
+async def twin_of(
+    session: AsyncSession, viewer: Viewer, arrival: Arrival, *, in_trash: bool
+) -> Image | None:
+    """The viewer's oldest image with these bytes, sent or clean, in the trash or not."""
+    same = select(Image).where(
+        Image.workspace_id == viewer.workspace_id,
+        col(Image.deleted_at).is_not(None) if in_trash else col(Image.deleted_at).is_(None),
+        or_(
+            col(Image.sha256) == arrival.shown.sha256,
+            col(Image.source_sha256) == arrival.source_sha256,
+        ),
+    )
+    return (await session.exec(same.order_by(col(Image.created_at)))).first()
+
+
+async def locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Image:
+    """The viewer's image, which nobody else changes until we are done. Raises NotFound."""
     image = (
         await session.exec(
             select(Image)
             .where(Image.id == id, Image.workspace_id == viewer.workspace_id)
-            .with_for_update()
+            .with_for_update(key_share=True)
         )
     ).one_or_none()
     if image is None:
@@ -380,73 +370,10 @@ async def _locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Image:
     return image
 
 
-async def _prompt(session: AsyncSession, image: Image) -> str | None:
-    if image.generation_id is None:
-        return None
-    generation = await session.get(Generation, image.generation_id)
-    return generation.prompt if generation else None
-
-
-def check_version(what: str, actual: int, expected: int | None) -> None:
-    if expected is not None and expected != actual:
-        raise Conflict(
-            f"The {what} has version {actual} by now, not {expected}. "
-            "Read it again and decide anew."
-        )
-
-
-def _checked(new: NewImage) -> NewImage:
-    return NewImage(
-        filename=checked_text("filename", new.filename),
-        title=checked_text("title", new.title),
-        alt_text=checked_text("alt_text", new.alt_text),
-        tags=checked_tags(new.tags),
-        origin=new.origin,
-        is_ai_generated=new.is_ai_generated,
-        generation_id=new.generation_id,
-        prompt=new.prompt,
-    )
-
-
-def _checked_point(point: tuple[float, float] | None) -> tuple[float | None, float | None]:
-    if point is None:
-        return None, None
-    for value in point:
-        if not 0 <= value <= 1:
-            raise Rejected(
-                f"A focal point is 0 to 1 from the top left, not {value:g}.",
-                field="focalPoint",
-                limit=0 if value < 0 else 1,
-                actual=value,
-            )
-    return point
-
-
-def checked_text(name: str, text: str | None) -> str | None:
-    """The text without what no database keeps. Raises TooLong."""
-    if text is None:
-        return None
-    limit = MAX_LENGTH[name]
-    if len(text) > limit:
-        raise TooLong(
-            f"{name} takes at most {limit} characters, not {len(text)}.",
-            field=name,
-            limit=limit,
-            actual=len(text),
-        )
-    return text.replace("\0", "")
-
-
-def checked_tags(tags: Sequence[str]) -> list[str]:
-    """Trimmed, each once, in alphabetical order. Raises Rejected."""
-    names = sorted({(checked_text("tag", tag) or "").strip() for tag in tags})
-    if "" in names:
-        raise Rejected("A tag is empty. Leave it out.", field="tags")
-    if len(names) > MAX_TAGS:
-        raise Rejected(
-            f"An image takes at most {MAX_TAGS} tags, not {len(names)}.",
-            field="tags",
-            limit=MAX_TAGS,
-            actual=len(names),
-        )
-    return names
+async def touch(session: AsyncSession, image: Image) -> None:
+    """The row has changed: tell it by its version, and find it by its new words."""
+    generation = await session.get(Generation, image.generation_id) if image.generation_id else None
+    prompt = generation.prompt if generation else None
+    image.search_text = fold(image.filename, image.title, image.alt_text, prompt)
+    image.version += 1
+    image.updated_at = now()

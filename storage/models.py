@@ -8,7 +8,7 @@ from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import JSON, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy import Enum as EnumColumn
 from sqlmodel import Column, Field, Relationship, SQLModel
 
@@ -23,6 +23,7 @@ class ObjectState(StrEnum):
 
 class ImageOrigin(StrEnum):
     UPLOADED = "uploaded"
+    IMPORTED = "imported"
     GENERATED = "generated"
 
 
@@ -93,7 +94,8 @@ class StoredObject(SQLModel, table=True):
     """Bytes in the store, by their key. The row is there before the bytes and goes after them.
 
     `image_id` is the picture that the bytes are for, which need not exist yet. Objects of a
-    generation that still runs are not swept, so that its recovery can adopt them.
+    generation that still runs are not swept, so that its recovery can adopt them. What has an
+    `expires_at` is swept then, and not before.
     """
 
     __tablename__ = "objects"
@@ -120,34 +122,13 @@ class ImageTag(SQLModel, table=True):
     tag: str = Field(primary_key=True, max_length=64, index=True)
 
 
-class Image(SQLModel, table=True):
-    """A picture in a library. Width and height are pixels, as displayed.
+class Picture(SQLModel):
+    """What is known of a picture's bytes. Width and height are pixels, as displayed.
 
-    `version` counts the changes of the row, not of the bytes, which never change. `sha256` is of
-    the clean file that is kept, `source_sha256` of what was sent. `declares_ai` and `has_c2pa` tell
-    of marks that the file came with. The focal point is 0..1 from the top left, as displayed.
-    `search_text` is what the text search looks in, folded (see `search.fold`).
+    `sha256` is of the clean file that is kept, `source_sha256` of what was sent. `declares_ai` and
+    `has_c2pa` tell of marks that the file came with.
     """
 
-    __tablename__ = "images"
-    __table_args__ = (
-        UniqueConstraint("workspace_id", "sha256", name="one_image_per_bytes"),
-        Index("images_by_source", "workspace_id", "source_sha256"),
-        Index("images_by_created_at", "workspace_id", "created_at", "id"),
-        Index("images_by_updated_at", "workspace_id", "updated_at", "id"),
-        Index("images_by_filename", "workspace_id", "filename", "id"),
-        Index("images_by_byte_size", "workspace_id", "byte_size", "id"),
-    )
-
-    id: UUID = Field(default_factory=uuid4, primary_key=True)
-    workspace_id: UUID = _owner()
-    version: int = 1
-    origin: ImageOrigin = Field(sa_type=_words_of(ImageOrigin))
-    is_ai_generated: bool = False
-    filename: str = Field(default="", max_length=255)
-    title: str = Field(default="", max_length=255)
-    alt_text: str | None = Field(default=None, max_length=1000)
-    is_favorite: bool = False
     media_type: str = Field(max_length=64)
     byte_size: int
     sha256: str = Field(max_length=64)
@@ -162,13 +143,52 @@ class Image(SQLModel, table=True):
     dominant_color: str = Field(max_length=7)
     thumbhash: str = Field(max_length=64)
     perceptual_hash: str = Field(max_length=16)
+    object_key: str = Field(foreign_key="objects.key", index=True, max_length=255)
+
+
+class Image(Picture, table=True):
+    """A picture in a library.
+
+    `version` counts the changes of the row, new bytes included. The focal point is 0..1 from the
+    top left, as displayed. `search_text` is what the text search looks in, folded (see
+    `search.fold`). `deleted_at` is set while it is in the trash.
+    """
+
+    __tablename__ = "images"
+    __table_args__ = (
+        # The trash does not hinder the same bytes from coming again.
+        Index(
+            "one_image_per_bytes",
+            "workspace_id",
+            "sha256",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("images_by_source", "workspace_id", "source_sha256"),
+        Index("images_by_created_at", "workspace_id", "created_at", "id"),
+        Index("images_by_updated_at", "workspace_id", "updated_at", "id"),
+        Index("images_by_filename", "workspace_id", "filename", "id"),
+        Index("images_by_byte_size", "workspace_id", "byte_size", "id"),
+        Index("images_by_deleted_at", "deleted_at"),
+    )
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    workspace_id: UUID = _owner()
+    version: int = 1
+    origin: ImageOrigin = Field(sa_type=_words_of(ImageOrigin))
+    is_ai_generated: bool = False
+    filename: str = Field(default="", max_length=255)
+    title: str = Field(default="", max_length=255)
+    alt_text: str | None = Field(default=None, max_length=1000)
+    is_favorite: bool = False
     focal_x: float | None = None
     focal_y: float | None = None
-    object_key: str = Field(foreign_key="objects.key", max_length=255)
     generation_id: UUID | None = Field(default=None, foreign_key="generations.id", index=True)
     search_text: str = Field(default="", sa_type=Text)
     created_at: datetime = Field(default_factory=now)
     updated_at: datetime = Field(default_factory=now)
+    deleted_at: datetime | None = None
 
     tag_rows: list[ImageTag] = Relationship(
         sa_relationship_kwargs={
@@ -182,6 +202,42 @@ class Image(SQLModel, table=True):
     @property
     def tags(self) -> list[str]:
         return [row.tag for row in self.tag_rows]
+
+
+class ImageVersion(Picture, table=True):
+    """Bytes that an image had until `replaced_at`."""
+
+    __tablename__ = "image_versions"
+
+    image_id: UUID = Field(
+        sa_column=Column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    )
+    sha256: str = Field(primary_key=True, max_length=64)
+    replaced_at: datetime = Field(default_factory=now)
+
+
+class DirectUpload(SQLModel, table=True):
+    """A file that a client sends straight to the store, under `key`, until `expires_at`.
+
+    It is described as the client announced it; `sha256` may be unknown. `image_id` is set when its
+    bytes have been taken in.
+    """
+
+    __tablename__ = "direct_uploads"
+
+    id: UUID = Field(default_factory=uuid4, primary_key=True)
+    workspace_id: UUID = _owner()
+    key: str = Field(max_length=255)
+    filename: str = Field(default="", max_length=255)
+    title: str = Field(default="", max_length=255)
+    alt_text: str | None = Field(default=None, max_length=1000)
+    tags: list[str] = Field(default_factory=list, sa_type=JSON)
+    media_type: str = Field(max_length=64)
+    byte_size: int
+    sha256: str | None = Field(default=None, max_length=64)
+    image_id: UUID | None = None
+    created_at: datetime = Field(default_factory=now)
+    expires_at: datetime = Field(index=True)
 
 
 class Content(SQLModel, table=True):
@@ -206,7 +262,10 @@ class Content(SQLModel, table=True):
 
 
 class Attachment(SQLModel, table=True):
-    """An image's place in a content. Positions count from 0 without gaps."""
+    """An image's place in a content. Positions count from 0 without gaps.
+
+    `published_sha256` names the bytes that were published, where the image has others by now.
+    """
 
     __tablename__ = "attachments"
     __table_args__ = (UniqueConstraint("content_id", "image_id", name="an_image_once_per_content"),)
@@ -216,7 +275,23 @@ class Attachment(SQLModel, table=True):
     image_id: UUID = Field(foreign_key="images.id", index=True)
     position: int
     alt_text_override: str | None = Field(default=None, max_length=1000)
+    published_sha256: str | None = Field(default=None, max_length=64)
     created_at: datetime = Field(default_factory=now)
+
+
+class FormerPlace(SQLModel, table=True):
+    """Where an image in the trash was attached, to be put back there when it is restored."""
+
+    __tablename__ = "former_places"
+
+    image_id: UUID = Field(
+        sa_column=Column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    )
+    content_id: UUID = Field(
+        sa_column=Column(ForeignKey("contents.id", ondelete="CASCADE"), primary_key=True)
+    )
+    position: int
+    alt_text_override: str | None = Field(default=None, max_length=1000)
 
 
 class Generation(SQLModel, table=True):

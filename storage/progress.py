@@ -99,7 +99,8 @@ class Hub(Generic[State]):
         due = clock() + self._reread
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), due - clock())
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
             if clock() >= due:  # however much is said of some jobs
                 self.look_again()
                 due = clock() + self._reread
@@ -165,7 +166,8 @@ class PostgresBus:
             self._heard(None)  # whatever was said while nobody listened
             while True:
                 try:
-                    await asyncio.wait_for(self._wake.wait(), 5)
+                    async with asyncio.timeout(5):
+                        await self._wake.wait()
                 except TimeoutError:
                     await connection.execute("SELECT 1")  # is anybody there?
                     continue

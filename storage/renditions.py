@@ -13,12 +13,14 @@ from uuid import UUID
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy import func, or_
 from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database
 from storage.errors import NotFound, Rejected
 from storage.examination import GRID
+from storage.failpoints import reach
 from storage.keeper import Keeper, Purpose
-from storage.models import Image, ObjectState, StoredObject, now
+from storage.models import Image, ImageVersion, ObjectState, Picture, StoredObject, now
 from storage.objects import ObjectStore
 from storage.rendering import Fit, Format, Spec, frame, render
 
@@ -26,6 +28,7 @@ ORIGINAL = "original"
 AUTO = "auto"
 DIGEST = 16  # hexadecimal digits of the SHA-256 that name an image's bytes in a URL
 MAX_SIDE = 4096
+REFUSED = re.compile(r"q\s*=\s*0(\.0*)?")
 MAX_LADDER = 20
 QUALITY = {Format.JPEG: 80, Format.WEBP: 80, Format.AVIF: 60, Format.PNG: 100}
 ACCEPTED = (Format.AVIF, Format.WEBP)  # for AUTO, the best first; everybody reads JPEG
@@ -136,9 +139,19 @@ class Rendition:
         """With AUTO decided by an `Accept` header: the best that it names, else JPEG."""
         if self.format is not ImageFormat.AUTO:
             return self
-        named = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+        named = _accepted(accept)
         best = next((format for format in ACCEPTED if format.media_type in named), Format.JPEG)
         return replace(self, format=ImageFormat(best.value))
+
+
+def _accepted(accept: str) -> set[str]:
+    """The media types that an `Accept` header names, without those that it refuses by `q=0`."""
+    named = set()
+    for part in accept.lower().split(","):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        if not any(REFUSED.fullmatch(parameter) for parameter in parameters):
+            named.add(media_type)
+    return named
 
 
 def _check(width: int | None, height: int | None, fit: Fit, quality: int | None) -> None:
@@ -185,8 +198,13 @@ def grid_rendition(image_width: int, media_type: str) -> str:
     return Rendition(width=min(GRID, image_width), format=format).name
 
 
+def prefix_of(image_id: UUID, sha256: str) -> str:
+    """What the keys of an image's bytes, and of all their renditions, begin with."""
+    return f"images/{image_id}/{sha256[:DIGEST]}"
+
+
 def rendition_key(image_id: UUID, sha256: str, name: str) -> str:
-    return f"images/{image_id}/{sha256[:DIGEST]}/{name}"
+    return f"{prefix_of(image_id, sha256)}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,15 +245,21 @@ class Renditions:
         self._is_alone = is_alone
         self._making: dict[str, asyncio.Lock] = {}
         self._at_hand = AtHand(memory_bytes)
-        self._deletions = 0
+        self._changes = 0
 
     def forget(self, image_id: UUID) -> None:
-        """Serve nothing of this image any more: it was deleted."""
-        self._deletions += 1
+        """Have nothing of this image at hand any more: it was deleted, restored or replaced."""
+        self._changes += 1
         self._at_hand.drop(image_id)
 
-    async def find(self, image_id: UUID, digest: str, name: str, *, accept: str = "") -> Served:
-        """Raises NotFound: for an image that is gone, or bytes it does not have."""
+    async def find(
+        self, image_id: UUID, digest: str, name: str, *, accept: str = "", in_trash: bool = False
+    ) -> Served:
+        """Bytes of an image, or of an earlier version of it. Links to what is in the trash are
+        links of their own, so that those from before its deletion lead nowhere.
+
+        Raises NotFound: for an image that is gone, or bytes it does not have.
+        """
         rendition = None if name == ORIGINAL else Rendition.parse(name)
         if name != ORIGINAL:
             if rendition is None:
@@ -243,18 +267,20 @@ class Renditions:
             rendition = rendition.encoded_for(accept)
             name = rendition.name
         key = rendition_key(image_id, digest, name)
-        at_hand = self._at_hand.get(key)
+        place = f"trash/{key}" if in_trash else key
+        at_hand = self._at_hand.get(place)
         if at_hand and self._is_alone:
             return at_hand
-        deletions = self._deletions
+        changes = self._changes
         async with self._database.reading() as session:
             image = await session.get(Image, image_id)
-        if image is None or image.sha256[:DIGEST] != digest:
+            picture = await _picture(session, image, digest) if image else None
+        if image is None or picture is None or (image.deleted_at is not None) != in_trash:
             self._at_hand.drop(image_id)
             raise NotFound("image", image_id)
-        served = at_hand or await self._serve(image, rendition, key)
-        if deletions == self._deletions:  # else it may be gone, and would stay at hand for ever
-            self._at_hand.put(key, image_id, served)
+        served = at_hand or await self._serve(image, picture, rendition, key)
+        if changes == self._changes:  # else it may be gone, and would stay at hand for ever
+            self._at_hand.put(place, image_id, served)
         return served
 
     async def preview(self, generation_id: UUID, name: str) -> Served:
@@ -264,9 +290,13 @@ class Renditions:
             raise NotFound("preview", name)
         return await self._with_data(served)
 
-    async def _serve(self, image: Image, rendition: Rendition | None, key: str) -> Served:
+    async def _serve(
+        self, image: Image, picture: Picture, rendition: Rendition | None, key: str
+    ) -> Served:
         if rendition is None:
-            original = Served(image.object_key, image.media_type, image.byte_size, image.sha256)
+            original = Served(
+                picture.object_key, picture.media_type, picture.byte_size, picture.sha256
+            )
             return await self._with_data(original)
         # One render of a key at a time in this process; two in two processes are harmless.
         lock = self._making.setdefault(key, asyncio.Lock())
@@ -275,7 +305,7 @@ class Renditions:
                 stored = await self._stored(key)
                 if stored:
                     return await self._with_data(stored)
-                return await self._make(image, rendition, key)
+                return await self._make(image, picture, rendition, key)
         finally:
             if not lock.locked():
                 self._making.pop(key, None)
@@ -301,9 +331,9 @@ class Renditions:
             return served
         return replace(served, data=await self._store.get(served.key))
 
-    async def _make(self, image: Image, rendition: Rendition, key: str) -> Served:
+    async def _make(self, image: Image, picture: Picture, rendition: Rendition, key: str) -> Served:
         format = Format(rendition.format.value)
-        original = await self._store.get(image.object_key)
+        original = await self._store.get(picture.object_key)
         (data,) = await to_thread.run_sync(
             partial(render, original, [rendition.spec(format)]), limiter=self._threads
         )
@@ -319,23 +349,41 @@ class Renditions:
             size=served.byte_size,
             of=Purpose(image.workspace_id, image_id=image.id),
         )
-        if is_new:
-            async with self._database.writing() as session:
-                # No rendition outlives its image: whoever deletes it now waits for us, or has won.
-                alive = await session.exec(
-                    select(Image.id).where(Image.id == image.id).with_for_update(read=True)
-                )
-                if alive.one_or_none() is not None:
-                    await self._keeper.settle(session, key)
-                    return served
+        if is_new and not await self._settled(image.id, picture.sha256[:DIGEST], key):
             await self._keeper.doom(key)
             raise NotFound("image", image.id)
+        reach("rendition.kept")
         return served
+
+    async def _settled(self, image_id: UUID, digest: str, key: str) -> bool:
+        """Make a rendition live, if what it was made of is there: none outlives its bytes.
+
+        Who deletes those now waits for us, or has won.
+        """
+        async with self._database.writing() as session:
+            alive = await session.get(Image, image_id, with_for_update={"read": True})
+            if alive is None or await _picture(session, alive, digest) is None:
+                return False
+            await self._keeper.settle(session, key)
+            return True
 
     async def _count(self, image_id: UUID) -> int:
         async with self._database.reading() as session:
             counted = select(func.count()).where(StoredObject.image_id == image_id)
             return (await session.exec(counted)).one()
+
+
+async def _picture(session: AsyncSession, image: Image, digest: str) -> Picture | None:
+    """The image's bytes of that digest: those that it has, or had before."""
+    if image.sha256[:DIGEST] == digest:
+        return image
+    earlier = await session.exec(
+        select(ImageVersion).where(
+            ImageVersion.image_id == image.id,
+            col(ImageVersion.sha256).startswith(digest, autoescape=True),
+        )
+    )
+    return earlier.first()
 
 
 class AtHand:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, literal, true, tuple_
+from sqlalchemy import ColumnElement, and_, exists, literal, tuple_
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -64,7 +64,10 @@ class Tagged:
 
 @dataclass(frozen=True, slots=True)
 class ImageFilter:
-    """Everything that is not None must hold. `search` words must all occur, in any place."""
+    """Everything that is not None must hold. `search` words must all occur, in any place.
+
+    `is_deleted` looks in the trash, and only there.
+    """
 
     ids: Sequence[UUID] | None = None
     origins: Sequence[ImageOrigin] | None = None
@@ -75,6 +78,7 @@ class ImageFilter:
     orientation: Orientation | None = None
     is_ai_generated: bool | None = None
     is_favorite: bool | None = None
+    is_deleted: bool = False
     search: str | None = None
 
 
@@ -130,8 +134,10 @@ def matching(filter: ImageFilter) -> ColumnElement[bool]:
         *_oriented(filter.orientation),
         *_equal(col(Image.is_ai_generated), filter.is_ai_generated),
         *_equal(col(Image.is_favorite), filter.is_favorite),
+        col(Image.deleted_at).is_not(None)
+        if filter.is_deleted
+        else col(Image.deleted_at).is_(None),
         *_said(filter.search),
-        true(),
     )
 
 

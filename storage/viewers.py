@@ -43,8 +43,12 @@ class Viewers:
 
     async def local(self) -> Viewer:
         """The one viewer of a service that only this machine can reach."""
+        return await self.of_workspace("local")
+
+    async def of_workspace(self, name: str) -> Viewer:
+        """The operator, in a team's library, which is made if it is new."""
         async with self._database.writing() as session:
-            workspace_id = await _workspace(session, "local")
+            workspace_id = await _workspace(session, name)
         return Viewer(workspace_id, "local")
 
     async def by_token(self, token: str) -> Viewer | None:

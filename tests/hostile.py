@@ -89,6 +89,12 @@ def with_exif(data: bytes) -> bytes:
     return encoded(picture, "JPEG", quality=90, exif=exif.tobytes())
 
 
+def with_much_exif(data: bytes, segments: int = 100) -> bytes:
+    """More EXIF than a reader would look for: a segment holds 64 kB at most."""
+    segment = b"\xff\xe1\xff\xff" + (b"Exif\0\0" + MARK).ljust(65_533, b" ")
+    return data[:2] + segment * segments + data[2:]
+
+
 def with_huge_icc(data: bytes, size: int = 6 * 2**20) -> bytes:
     picture = Image.open(BytesIO(data))
     return encoded(picture, "JPEG", quality=90, icc_profile=MARK + bytes(size))
@@ -108,8 +114,8 @@ LIES = {
     "bmp": encoded(photo(), "BMP"),
     "tiff": encoded(photo(), "TIFF"),
     "ico": encoded(photo(32, 32), "ICO"),
-    "signature alone": b"\x89PNG\r\n\x1a\n",
 }
+SIGNATURE_ALONE = b"\x89PNG\r\n\x1a\n"
 
 BOMBS = {
     "pixels of a PNG": (pixel_bomb_png, "TOO_MANY_PIXELS"),
@@ -126,6 +132,13 @@ POLYGLOTS = {
     "JPEG with a comment": lambda: with_comment(jpeg(seed=61)),
     "JPEG with many comments": lambda: with_many_comments(jpeg(seed=62)),
     "JPEG with EXIF": lambda: with_exif(jpeg(seed=63)),
+    "JPEG with six megabytes of EXIF": lambda: with_much_exif(jpeg(seed=68)),
+    "PNG with six megabytes of EXIF": lambda: (
+        png(seed=69)[:33] + png_chunk(b"eXIf", MARK * 140_000) + png(seed=69)[33:]
+    ),
+    "WebP with six megabytes of EXIF": lambda: encoded(
+        photo(seed=76), "WEBP", exif=b"Exif\0\0" + MARK * 140_000
+    ),
     "PNG with HTML behind it": lambda: png(seed=64) + HTML,
     "PNG with a text chunk": lambda: (
         png(seed=65)[:33] + png_chunk(b"tEXt", b"Comment\0" + MARK) + png(seed=65)[33:]

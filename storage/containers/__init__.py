@@ -10,11 +10,11 @@ things are not promised: that the compressed data decode (the decoder tells), an
 inside them, behind the last pixel but before the part's own end.
 """
 
-from storage.containers import gif, jpeg, png, webp
+from storage.containers import avif, gif, jpeg, png, webp
 from storage.containers.vocabulary import Bounds, Rewritten
 from storage.errors import UnsupportedMediaType
 
-__all__ = ["Bounds", "Rewritten", "rewrite"]
+__all__ = ["Bounds", "Rewritten", "avif", "rewrite"]
 
 ACCEPTED = "JPEG, PNG, WebP or GIF"
 

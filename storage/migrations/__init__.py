@@ -47,3 +47,8 @@ def _upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    if (
+        connection.dialect.name == "sqlite"
+        and connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    ):
+        raise RuntimeError("The migration would leave rows that refer to nothing.")

@@ -4,18 +4,26 @@ import math
 import os
 import shutil
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 from uuid import uuid4
 
 from anyio import to_thread, wrap_file
 
 from storage.errors import NotFound, Unavailable
+from storage.failpoints import reach
+from storage.objects import Listed, Target
+from storage.objects.keys import checked
 
 CHUNK = 256 * 1024
+BATCH = 1000
 MARKER = ".darkroom-objects"
+ABANDONED = 3600
+"""Seconds: another process may be in the middle of a put, but not for so long."""
 # A key may be a part of another one's, and then names a folder, or the other way round.
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -33,7 +41,7 @@ class LocalObjectStore:
         self.root = root
 
     def open(self) -> None:
-        """Make the folder, or recognise it; drop what an interrupted put left.
+        """Make the folder, or recognise it; drop what interrupted puts left long ago.
 
         Raises Unavailable for a folder with other things in it, or one that lost its marker, or
         one that cannot be written.
@@ -47,16 +55,26 @@ class LocalObjectStore:
                         "Point DARKROOM_OBJECTS_URL at an empty folder, or put the file back."
                     )
                 (self.root / MARKER).touch()
-            shutil.rmtree(self._unfinished, ignore_errors=True)
-            self._unfinished.mkdir()
+            self._unfinished.mkdir(exist_ok=True)
+            for left in self._unfinished.iterdir():
+                if left.stat().st_mtime < time.time() - ABANDONED:
+                    left.unlink(missing_ok=True)
         except OSError as fault:
             raise Unavailable(f"{self.root} cannot keep objects: {fault.strerror}.") from fault
 
     async def put(self, key: str, data: bytes | Path, *, media_type: str) -> None:
-        await to_thread.run_sync(self._put, self._path(key), data)
+        await to_thread.run_sync(self._put, self._path(key), data, os.replace)
 
-    def _put(self, path: Path, data: bytes | Path) -> None:
-        # Written aside, flushed, then renamed: the final name never shows a part of a file.
+    async def put_new(self, key: str, data: bytes | Path, *, media_type: str) -> bool:
+        try:
+            # Unlike a rename, a link never takes the place of a file that is there.
+            await to_thread.run_sync(self._put, self._path(key), data, os.link)
+        except _Exists:
+            return False
+        return True
+
+    def _put(self, path: Path, data: bytes | Path, name: Callable[[Path, Path], None]) -> None:
+        # Written aside, flushed, then named: the final name never shows a part of a file.
         unfinished = self._unfinished / uuid4().hex
         with _faults_as_unavailable():
             try:
@@ -66,12 +84,12 @@ class LocalObjectStore:
                             shutil.copyfileobj(source, file, CHUNK)
                     else:
                         file.write(data)
+                    reach("object.half_written")
                     file.flush()
                     os.fsync(file.fileno())
-                _rename(unfinished, path)
-            except BaseException:
+                _place(unfinished, path, name)
+            finally:
                 unfinished.unlink(missing_ok=True)
-                raise
             for folder in (path.parent, path.parent.parent):
                 _flush(folder)
 
@@ -121,6 +139,22 @@ class LocalObjectStore:
                     break
                 folder = folder.parent
 
+    async def walk(self, prefix: str = "") -> AsyncIterator[Listed]:
+        await self.check()
+        batches = _batches(self.root, prefix)
+        while batch := await to_thread.run_sync(next, batches, None):
+            for listed in batch:
+                yield listed
+        await self.check()  # what a disk that went away did not show may be there
+
+    async def url(self, key: str, *, expires_in: int) -> str | None:
+        return None
+
+    async def target(
+        self, key: str, *, media_type: str, size: int, sha256: str | None, expires_in: int
+    ) -> Target | None:
+        return None
+
     async def check(self) -> None:
         await to_thread.run_sync(self._look_for_marker)
 
@@ -134,12 +168,11 @@ class LocalObjectStore:
         return self.root / ".unfinished"
 
     def _path(self, key: str) -> Path:
-        path = PurePosixPath(key)
-        if str(path) != key or path.is_absolute() or "\0" in key or not path.parts:
-            raise ValueError(f"not a key: {key!r}")
-        if any(part.startswith(".") for part in path.parts):
-            raise ValueError(f"not a key: {key!r}")
-        return self.root / path
+        return self.root / checked(key)
+
+
+class _Exists(Exception):
+    """The key has bytes already."""
 
 
 def _flush(folder: Path) -> None:
@@ -151,16 +184,41 @@ def _flush(folder: Path) -> None:
         os.close(handle)
 
 
-def _rename(unfinished: Path, path: Path) -> None:
+def _place(unfinished: Path, path: Path, name: Callable[[Path, Path], None]) -> None:
+    """Give a file its final name. Raises _Exists where that is taken and must not be."""
     for tries_left in reversed(range(100)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(unfinished, path)
+            name(unfinished, path)
             return
         except (FileNotFoundError, FileExistsError):
+            if path.exists() and name is os.link:
+                raise _Exists from None
             # A delete took the folder, empty between the two lines: make it again.
             if not tries_left:
                 raise
+
+
+def _batches(root: Path, prefix: str) -> Iterator[list[Listed]]:
+    """The files below `root`, folder by folder, without those that begin with a dot."""
+    start = root / prefix.rpartition("/")[0]
+    batch: list[Listed] = []
+    for folder, folders, files in os.walk(start):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(folder, name)
+            key = path.relative_to(root).as_posix()
+            if name.startswith(".") or not key.startswith(prefix):
+                continue
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                status = path.stat()
+                written_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                batch.append(Listed(key, status.st_size, written_at))
+            if len(batch) >= BATCH:
+                yield batch
+                batch = []
+    if batch:
+        yield batch
 
 
 def _size(path: Path) -> int:

@@ -153,3 +153,88 @@ mutation Delete($id: ID!, $force: Boolean! = false) {
   }
 }
 """
+
+IMAGES_WITH_URLS = """
+query Images($filter: ImageFilter) {
+  images(filter: $filter, first: 100) { totalCount nodes { id sha256 url } }
+}
+"""
+
+CREATE_UPLOAD = """
+mutation CreateUpload($input: CreateUploadInput!) {
+  createUpload(input: $input) {
+    uploadId
+    target { method url headers { name value } expiresAt }
+    errors { __typename ... on UserError { code message path } }
+  }
+}
+"""
+
+COMPLETE_UPLOAD = (
+    """
+mutation CompleteUpload($id: ID!) {
+  completeUpload(id: $id) {
+    image { ...ImageFields }
+    duplicateOf { id }
+    errors { __typename ... on UserError { code message } }
+  }
+}
+"""
+    + IMAGE
+)
+
+IMPORT = (
+    """
+mutation Import($input: ImportImageInput!) {
+  importImage(input: $input) {
+    image { ...ImageFields }
+    duplicateOf { id }
+    errors { __typename ... on UserError { code message path } }
+  }
+}
+"""
+    + IMAGE
+)
+
+DELETE_MANY = """
+mutation DeleteMany($ids: [ID!]!, $force: Boolean! = false, $dryRun: Boolean! = false) {
+  deleteImages(ids: $ids, force: $force, dryRun: $dryRun) {
+    results { id deleted usages { content { externalId } } image { id deletedAt url }
+              error { __typename ... on UserError { code message } } }
+    errors { __typename ... on UserError { code message } }
+  }
+}
+"""
+
+RESTORE = """
+mutation Restore($ids: [ID!]!) {
+  restoreImages(ids: $ids) {
+    results { id image { id deletedAt url } error { __typename ... on UserError { code message } } }
+    errors { ... on UserError { code message } }
+  }
+}
+"""
+
+PURGE = """
+mutation Purge($ids: [ID!]!) {
+  purgeImages(ids: $ids) {
+    results { id deleted image { id } error { __typename ... on UserError { code message } } }
+    errors { ... on UserError { code message } }
+  }
+}
+"""
+
+VERSIONS = """
+query Versions($id: ID!) {
+  image(id: $id) { id version url width versions { sha256 width url replacedAt } }
+}
+"""
+
+REPLACE = """
+mutation Replace($id: ID!, $file: Upload!, $version: Int) {
+  replaceImage(id: $id, file: $file, expectedVersion: $version) {
+    image { id version width filename url }
+    errors { __typename ... on UserError { code message } }
+  }
+}
+"""

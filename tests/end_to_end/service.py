@@ -37,7 +37,7 @@ class Process:
         self.log = log
         with log.open("a") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "graph", *arguments],
+                [sys.executable, "-X", "faulthandler", "-W", "error", "-m", "graph", *arguments],
                 env=inherited | named,
                 cwd=ROOT,
                 stdout=output,
@@ -90,7 +90,10 @@ class Service:
             except httpx.TransportError:
                 pass
             assert self.process.popen.poll() is None, f"ended early:\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, f"never ready:\n{self.log.read_text()}"
+            if time.monotonic() > deadline:
+                self.process.popen.send_signal(signal.SIGABRT)  # where it stands, into the log
+                self.process.popen.wait(10)
+                raise AssertionError(f"never ready:\n{self.log.read_text()}")
             time.sleep(0.05)
 
     @property
@@ -146,14 +149,31 @@ class Service:
         **input: Any,
     ) -> JSON:
         """An upload as the multipart request specification says, with plain HTTP."""
-        operations = {"query": query, "variables": {"input": {"file": None} | input}}
+        variables = {"input": {"file": None} | input}
+        return await self._send(query, variables, "variables.input.file", filename, data, key)
+
+    async def replace(
+        self, query: str, id: str, data: bytes, filename: str = "picture.jpg"
+    ) -> JSON:
+        """An image's new file, sent as an upload is; the payload."""
+        variables = {"id": id, "file": None}
+        sent = await self._send(query, variables, "variables.file", filename, data)
+        return dict(sent["replaceImage"])
+
+    async def _send(
+        self,
+        query: str,
+        variables: JSON,
+        place: str,
+        filename: str,
+        data: bytes,
+        key: str | None = None,
+    ) -> JSON:
+        operations = {"query": query, "variables": variables}
         async with httpx.AsyncClient(timeout=30) as client:
             response = await client.post(
                 f"{self.url}/graphql",
-                data={
-                    "operations": json.dumps(operations),
-                    "map": json.dumps({"0": ["variables.input.file"]}),
-                },
+                data={"operations": json.dumps(operations), "map": json.dumps({"0": [place]})},
                 files={"0": (filename, data)},
                 headers=_headers(key) | {"GraphQL-Require-Preflight": "1"},
             )

@@ -20,7 +20,9 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         shown = default.value if isinstance(default, Environment) else default
-        told = f"`{shown}`" if shown not in (None, ()) else ""
+        if isinstance(default, tuple):
+            shown = ",".join(map(str, default))
+        told = f"`{shown}`" if shown not in (None, "") else ""
         rows.append(f"| `{name.upper()}` | {told} | {field.description} |")
     return "\n".join(rows)
 

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path, PurePosixPath
+from datetime import UTC, datetime
+from pathlib import Path
 
 from storage.errors import NotFound, Unavailable
+from storage.objects import Listed, Target
+from storage.objects.keys import checked
 
 
 class MemoryStore:
@@ -35,6 +38,13 @@ class MemoryStore:
         self.puts.append(key)
         self.objects[key] = data.read_bytes() if isinstance(data, Path) else data
 
+    async def put_new(self, key: str, data: bytes | Path, *, media_type: str) -> bool:
+        self._ask(key)
+        if key in self.objects:
+            return False
+        self.objects[key] = data.read_bytes() if isinstance(data, Path) else data
+        return True
+
     async def get(self, key: str) -> bytes:
         self._ask(key)
         if key not in self.objects:
@@ -57,14 +67,25 @@ class MemoryStore:
             raise Unavailable("The store cannot delete this now.")
         self.objects.pop(key, None)
 
+    async def walk(self, prefix: str = "") -> AsyncIterator[Listed]:
+        await self.check()
+        for key, data in list(self.objects.items()):
+            if key.startswith(prefix):
+                yield Listed(key, len(data), datetime.now(UTC))
+
+    async def url(self, key: str, *, expires_in: int) -> str | None:
+        return None
+
+    async def target(
+        self, key: str, *, media_type: str, size: int, sha256: str | None, expires_in: int
+    ) -> Target | None:
+        return None
+
     async def check(self) -> None:
         if self.is_down:
             raise Unavailable("The store is down.")
 
     def _ask(self, key: str) -> None:
-        path = PurePosixPath(key)
-        is_plain = str(path) == key and path.parts and not path.is_absolute() and "\0" not in key
-        if not is_plain or any(part.startswith(".") for part in path.parts):
-            raise ValueError(f"not a key: {key!r}")
+        checked(key)
         if self.is_down:
             raise Unavailable("The store is down.")

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import select
 
-from storage.contents import MAX_ATTACHMENTS, MAX_TEXT, ContentPatch, Contents
+from storage.attachments import MAX_ATTACHMENTS
+from storage.contents import MAX_TEXT, ContentPatch, Contents
 from storage.database import Database
 from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected, TooLong
 from storage.models import Attachment, Content, ContentState

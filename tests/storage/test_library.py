@@ -1,4 +1,4 @@
-"""Images in the library: taken in once, changed safely, deleted whole. On both databases."""
+"""Images in the library: taken in once, changed safely. On both databases."""
 
 import asyncio
 import hashlib
@@ -11,13 +11,11 @@ import pytest
 from sqlmodel import col, select
 
 from storage.containers.exif import write_orientation
-from storage.contents import ContentPatch, Contents
 from storage.database import Database
 from storage.errors import (
     Conflict,
     CorruptFile,
     IdempotencyMismatch,
-    ImageInUse,
     LibraryError,
     NotFound,
     Rejected,
@@ -26,19 +24,18 @@ from storage.errors import (
     TooManyPixels,
     UnsupportedMediaType,
 )
-from storage.intake import Intake
 from storage.keeper import Keeper
 from storage.library import Added, ImagePatch, Library, NewImage
 from storage.models import (
     GenerationStatus,
     Image,
     ImageOrigin,
-    ImageTag,
     ObjectState,
 )
 from storage.objects.local import LocalObjectStore
-from storage.renditions import DIGEST, Renditions, grid_rendition, rendition_key
+from storage.renditions import DIGEST, grid_rendition, rendition_key
 from storage.search import ImageFilter, PageRequest, Sort
+from storage.trash import Trash
 from storage.viewers import Viewer
 from tests.hostile import with_comment, with_exif
 from tests.pictures import encoded, jpeg, opened, photo, png
@@ -345,11 +342,12 @@ async def test_a_key_for_many_files_at_once_takes_in_one_of_them(
     assert stored_files(store) == keys_of(kept[0].image)
 
 
-async def test_a_repeated_request_for_an_image_that_was_deleted_finds_nothing(
-    library: Library, alice: Viewer
+async def test_a_repeated_request_for_an_image_that_was_purged_finds_nothing(
+    library: Library, trash: Trash, alice: Viewer
 ) -> None:
     first = await library.add_image(alice, jpeg(), NewImage(), idempotency_key="key")
-    await library.delete_image(alice, first.image.id)
+    await trash.delete(alice, [first.image.id])
+    await trash.purge(alice, [first.image.id])
 
     with pytest.raises(NotFound):
         await library.add_image(alice, jpeg(), NewImage(), idempotency_key="key")
@@ -599,127 +597,6 @@ async def test_the_search_follows_a_change(
     assert await library.count_images(alice, ImageFilter(search="dawn")) == 1
 
 
-# ---- deleted ----------------------------------------------------------------------------------
-
-
-async def test_a_deleted_image_takes_its_rows_its_bytes_and_its_renditions_with_it(
-    library: Library,
-    renditions: Renditions,
-    store: LocalObjectStore,
-    database: Database,
-    alice: Viewer,
-) -> None:
-    image = (await library.add_image(alice, jpeg(), NewImage(tags=["sea"]))).image
-    await renditions.find(image.id, image.sha256[:DIGEST], "160x-inside.jpeg")
-
-    await library.delete_image(alice, image.id)
-
-    with pytest.raises(NotFound):
-        await library.image(alice, image.id)
-    assert await object_states(database) == {}
-    assert stored_files(store) == []
-    async with database.reading() as session:
-        assert (await session.exec(select(ImageTag))).all() == []
-
-
-async def test_the_same_bytes_can_come_again_after_a_deletion(
-    library: Library, store: LocalObjectStore, alice: Viewer
-) -> None:
-    first = (await library.add_image(alice, jpeg(), NewImage())).image
-    await library.delete_image(alice, first.id)
-
-    again = await library.add_image(alice, jpeg(), NewImage())
-
-    assert not again.is_duplicate
-    assert again.image.id != first.id
-    assert stored_files(store) == keys_of(again.image)
-
-
-async def test_of_a_deletion_and_of_nothing_else_those_who_have_it_at_hand_are_told(
-    database: Database, keeper: Keeper, intake: Intake, alice: Viewer
-) -> None:
-    told: list[UUID] = []
-    library = Library(database, keeper, intake, deleted=told.append)
-    image, other = await insert_images(database, alice, 2)
-    await library.update_image(alice, other, ImagePatch(title="Other"), expected_version=None)
-    with pytest.raises(NotFound):
-        await library.delete_image(alice, uuid4())
-
-    await library.delete_image(alice, image)
-
-    assert told == [image]
-
-
-async def test_an_image_in_use_is_not_deleted(
-    library: Library, contents: Contents, store: LocalObjectStore, alice: Viewer
-) -> None:
-    image = (await library.add_image(alice, jpeg(), NewImage())).image
-    content = await contents.save(alice, ContentPatch(external_id="post"))
-    await contents.attach(alice, content.id, [image.id])
-    (attachments,) = await contents.attachments_of_contents(alice, [content.id])
-
-    with pytest.raises(ImageInUse) as refused:
-        await library.delete_image(alice, image.id)
-
-    assert refused.value.attachment_ids == [attachments[0].id]
-    assert (await library.image(alice, image.id)).id == image.id
-    assert stored_files(store) == keys_of(image)
-
-
-async def test_a_forced_deletion_closes_the_gaps_that_the_image_leaves(
-    library: Library, contents: Contents, database: Database, alice: Viewer
-) -> None:
-    first, gone, last = await insert_images(database, alice, 3)
-    posts = [await contents.save(alice, ContentPatch(external_id=f"{n}")) for n in range(2)]
-    await contents.attach(alice, posts[0].id, [first, gone, last])
-    await contents.attach(alice, posts[1].id, [gone, first])
-
-    await library.delete_image(alice, gone, force=True)
-
-    left = await contents.attachments_of_contents(alice, [post.id for post in posts])
-    assert [[(row.image_id, row.position) for row in rows] for rows in left] == [
-        [(first, 0), (last, 1)],
-        [(first, 0)],
-    ]
-    assert [post and post.version for post in await contents.by_id(alice, [posts[0].id])] == [3]
-
-
-async def test_an_image_that_is_attached_and_deleted_at_once_is_wholly_one_of_the_two(
-    library: Library, contents: Contents, database: Database, alice: Viewer
-) -> None:
-    posts = [await contents.save(alice, ContentPatch(external_id=f"{n}")) for n in range(4)]
-    for id in await insert_images(database, alice, 5):
-        for post in posts[:2]:
-            await contents.attach(alice, post.id, [id])
-
-        answers: list[object] = await asyncio.gather(
-            *(contents.attach(alice, post.id, [id], position=0) for post in posts),
-            library.delete_image(alice, id, force=True),
-            *(contents.attach(alice, post.id, [id], position=0) for post in posts),
-            return_exceptions=True,
-        )
-
-        faults = [answer for answer in answers if isinstance(answer, BaseException)]
-        assert {type(fault) for fault in faults} <= {NotFound}
-    assert await library.count_images(alice, ANY) == 0
-    assert await contents.attachments_of_contents(alice, [post.id for post in posts]) == [[]] * 4
-
-
-async def test_images_that_share_their_posts_can_be_deleted_at_once(
-    library: Library, contents: Contents, database: Database, alice: Viewer
-) -> None:
-    images = await insert_images(database, alice, 8)
-    posts = [await contents.save(alice, ContentPatch(external_id=f"{n}")) for n in range(6)]
-    for number, id in enumerate(images):
-        for post in posts if number % 2 else posts[::-1]:
-            await contents.attach(alice, post.id, [id])
-
-    await asyncio.gather(*(library.delete_image(alice, id, force=True) for id in images))
-
-    assert await library.count_images(alice, ANY) == 0
-    assert await contents.attachments_of_contents(alice, [post.id for post in posts]) == [[]] * 6
-
-
 # ---- another's --------------------------------------------------------------------------------
 
 UseCase = Callable[[Library, Viewer, UUID], Awaitable[Any]]
@@ -741,13 +618,6 @@ UseCase = Callable[[Library, Viewer, UUID], Awaitable[Any]]
                 viewer, image, ImagePatch(title="Mine"), expected_version=7
             ),
             id="change a version",
-        ),
-        pytest.param(
-            lambda library, viewer, image: library.delete_image(viewer, image), id="delete"
-        ),
-        pytest.param(
-            lambda library, viewer, image: library.delete_image(viewer, image, force=True),
-            id="delete by force",
         ),
     ],
 )

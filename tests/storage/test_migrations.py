@@ -65,6 +65,30 @@ def our_tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names()) & set(SQLModel.metadata.tables)
 
 
+def config_on(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
+    config.attributes["connection"] = connection
+    return config
+
+
+ONE = "00000000000000000000000000000001"
+NOON = "2026-11-01 12:00:00+00:00"
+A_TAGGED_IMAGE_OF_THE_FIRST_RELEASE = (
+    f"INSERT INTO workspaces (id, name, created_at) VALUES ('{ONE}', 'team', '{NOON}')",
+    "INSERT INTO objects (key, workspace_id, state, media_type, byte_size, sha256, changed_at) "
+    f"VALUES ('images/1', '{ONE}', 'live', 'image/jpeg', 1, 'ab', '{NOON}')",
+    "INSERT INTO images (id, workspace_id, version, origin, is_ai_generated, filename, title, "
+    "is_favorite, media_type, byte_size, sha256, source_media_type, source_sha256, width, height, "
+    "frames, has_alpha, declares_ai, has_c2pa, dominant_color, thumbhash, perceptual_hash, "
+    "object_key, search_text, created_at, updated_at) "
+    f"VALUES ('{ONE}', '{ONE}', 1, 'uploaded', false, '', 'The beach', false, 'image/jpeg', 1, "
+    "'ab', 'image/jpeg', 'ab', 1, 1, 1, false, false, false, '#000000', '', '', 'images/1', '', "
+    f"'{NOON}', '{NOON}')",
+    f"INSERT INTO image_tags (image_id, tag) VALUES ('{ONE}', 'sea')",
+)
+
+
 async def test_the_migrations_make_what_the_models_say(database: Database) -> None:
     async with database.connection() as connection:
         assert await connection.run_sync(differences) == []
@@ -118,14 +142,26 @@ async def test_a_database_of_another_release_is_not_current(empty: Database) -> 
     assert not await is_current(empty)
 
 
+async def test_nothing_is_lost_when_a_table_is_made_anew(empty: Database) -> None:
+    async with empty.connection() as connection:
+        await connection.run_sync(lambda sync: command.upgrade(config_on(sync), "0001"))
+        for statement in A_TAGGED_IMAGE_OF_THE_FIRST_RELEASE:
+            await connection.execute(text(statement))
+
+    await migrate(empty)
+
+    async with empty.connection() as connection:
+        images = (await connection.execute(text("SELECT title, deleted_at FROM images"))).all()
+        tags = (await connection.execute(text("SELECT tag FROM image_tags"))).all()
+    assert [tuple(row) for row in images] == [("The beach", None)]
+    assert [tuple(row) for row in tags] == [("sea",)]
+
+
 async def test_every_step_can_be_taken_back(empty: Database) -> None:
     await migrate(empty)
 
     def take_back(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config_on(connection), "base")
 
     async with empty.connection() as connection:
         await connection.run_sync(take_back)

@@ -223,6 +223,21 @@ async def test_a_read_that_fails_delays_and_does_not_end(rows: Rows) -> None:
     assert len(rows.reads) >= 2
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_hub_that_is_woken_and_cancelled_at_once_ends(steps: int, rows: Rows) -> None:
+    hub = Hub(rows.read, reread=NEVER)
+    task = asyncio.create_task(hub.run())
+    await settled()
+
+    hub.look_again()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+
+    done, _ = await asyncio.wait([task], timeout=1)
+    assert done == {task}
+
+
 async def test_a_job_without_a_row_has_no_state_to_tell(hub: Hub[str], rows: Rows) -> None:
     gone, there = uuid4(), uuid4()
     rows.states[there] = "running"

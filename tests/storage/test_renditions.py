@@ -14,7 +14,6 @@ from sqlmodel import select
 
 from storage.database import Database
 from storage.errors import NotFound, Rejected, Unavailable
-from storage.intake import Intake
 from storage.keeper import Keeper, Purpose
 from storage.library import Library, NewImage
 from storage.models import Image, ImageOrigin, ObjectState, StoredObject
@@ -34,6 +33,8 @@ from storage.renditions import (
     ladder,
     rendition_key,
 )
+from storage.trash import Trash
+from storage.versions import Versions
 from storage.viewers import Viewer
 from tests.pictures import jpeg, opened
 from tests.storage.rows import ON_SQLITE, image_rows, insert, object_states
@@ -79,8 +80,8 @@ def renditions(make: Make, request: pytest.FixtureRequest) -> Renditions:
 
 
 @pytest.fixture
-def library(database: Database, keeper: Keeper, intake: Intake, renditions: Renditions) -> Library:
-    return Library(database, keeper, intake, deleted=renditions.forget)
+def trash(database: Database, keeper: Keeper, renditions: Renditions) -> Trash:
+    return Trash(database, keeper, kept_for=timedelta(days=30), changed=renditions.forget)
 
 
 @pytest.fixture
@@ -280,23 +281,62 @@ async def test_a_rendition_that_we_never_offer_is_not_found(
     assert await object_states(database) == {image.object_key: ObjectState.LIVE}
 
 
-async def test_a_deleted_image_is_not_found(
-    renditions: Renditions, library: Library, store: MemoryStore, image: Image, alice: Viewer
+async def test_an_image_in_the_trash_is_found_by_whoever_looks_there_and_by_nobody_else(
+    renditions: Renditions, trash: Trash, image: Image, alice: Viewer
+) -> None:
+    before = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+    await trash.delete(alice, [image.id])
+
+    for name in (ORIGINAL, "320x-inside.jpeg"):
+        with pytest.raises(NotFound):
+            await renditions.find(image.id, digest_of(image), name)
+    found = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg", in_trash=True)
+
+    assert found == before
+
+
+async def test_a_restored_image_is_found_where_it_was_and_no_more_in_the_trash(
+    renditions: Renditions, trash: Trash, image: Image, alice: Viewer
+) -> None:
+    await trash.delete(alice, [image.id])
+    await renditions.find(image.id, digest_of(image), "320x-inside.jpeg", in_trash=True)
+
+    await trash.restore(alice, [image.id])
+
+    with pytest.raises(NotFound):
+        await renditions.find(image.id, digest_of(image), "320x-inside.jpeg", in_trash=True)
+    assert await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+
+
+async def test_a_purged_image_is_found_nowhere(
+    renditions: Renditions, trash: Trash, store: MemoryStore, image: Image, alice: Viewer
 ) -> None:
     await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
-    await library.delete_image(alice, image.id)
+    await trash.delete(alice, [image.id])
+    await trash.purge(alice, [image.id])
 
-    with pytest.raises(NotFound):
-        await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
-    with pytest.raises(NotFound):
-        await renditions.find(image.id, digest_of(image), ORIGINAL)
-
+    for in_trash in (False, True):
+        with pytest.raises(NotFound):
+            await renditions.find(image.id, digest_of(image), ORIGINAL, in_trash=in_trash)
     assert store.objects == {}
 
 
-async def test_no_rendition_outlives_an_image_that_is_deleted_meanwhile(
+async def test_an_earlier_version_is_found_under_its_own_name(
+    renditions: Renditions, versions: Versions, store: MemoryStore, image: Image, alice: Viewer
+) -> None:
+    before = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+    await versions.replace_image(alice, image.id, jpeg(200, 100, seed=9))
+
+    after = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+    original = await renditions.find(image.id, digest_of(image), ORIGINAL)
+
+    assert after == before
+    assert original.key == image.object_key
+
+
+async def test_no_rendition_outlives_an_image_that_is_purged_meanwhile(
     renditions: Renditions,
-    library: Library,
+    trash: Trash,
     keeper: Keeper,
     store: MemoryStore,
     database: Database,
@@ -306,7 +346,8 @@ async def test_no_rendition_outlives_an_image_that_is_deleted_meanwhile(
     store.hold()
     asking = asyncio.create_task(renditions.find(image.id, digest_of(image), "320x-inside.jpeg"))
     await store.reached.wait()
-    await library.delete_image(alice, image.id)
+    await trash.delete(alice, [image.id])
+    await trash.purge(alice, [image.id])
 
     store.let_go()
     with pytest.raises(NotFound):
@@ -391,22 +432,23 @@ async def test_alone_not_even_the_database_is_asked_for_what_is_at_hand(
 
 @pytest.mark.parametrize("name", [ORIGINAL, "320x-inside.jpeg"])
 async def test_a_deleted_image_is_not_served_from_memory(
-    name: str, renditions: Renditions, library: Library, image: Image, alice: Viewer
+    name: str, renditions: Renditions, trash: Trash, image: Image, alice: Viewer
 ) -> None:
     for _ in range(2):
         await renditions.find(image.id, digest_of(image), name)
-    await library.delete_image(alice, image.id)
+    await trash.delete(alice, [image.id])
 
     with pytest.raises(NotFound):
         await renditions.find(image.id, digest_of(image), name)
 
 
 async def test_what_another_process_has_deleted_is_not_served_from_memory(
-    make: Make, database: Database, keeper: Keeper, intake: Intake, image: Image, alice: Viewer
+    make: Make, database: Database, keeper: Keeper, image: Image, alice: Viewer
 ) -> None:
-    renditions, elsewhere = make(is_alone=False), Library(database, keeper, intake)
+    renditions = make(is_alone=False)
+    elsewhere = Trash(database, keeper, kept_for=timedelta(days=30))
     await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
-    await elsewhere.delete_image(alice, image.id)
+    await elsewhere.delete(alice, [image.id])
 
     with pytest.raises(NotFound):
         await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
@@ -414,7 +456,7 @@ async def test_what_another_process_has_deleted_is_not_served_from_memory(
 
 async def test_what_was_being_read_when_its_image_was_deleted_does_not_stay_at_hand(
     renditions: Renditions,
-    library: Library,
+    trash: Trash,
     store: MemoryStore,
     image: Image,
     alice: Viewer,
@@ -432,7 +474,7 @@ async def test_what_was_being_read_when_its_image_was_deleted_does_not_stay_at_h
     monkeypatch.setattr(store, "get", slow)
     reading = asyncio.create_task(renditions.find(image.id, digest_of(image), ORIGINAL))
     await reached.wait()
-    await library.delete_image(alice, image.id)
+    await trash.delete(alice, [image.id])
     go_on.set()
     await reading
 
@@ -670,6 +712,9 @@ def test_what_cannot_be_is_rejected(asked: dict[str, Any], field: str, limit: in
         ("", ImageFormat.JPEG),
         ("text/html", ImageFormat.JPEG),
         ("image/avifx, ,;,", ImageFormat.JPEG),
+        ("image/avif;q=0, image/webp", ImageFormat.WEBP),
+        ("image/avif;q=0.0,image/webp; q=0", ImageFormat.JPEG),
+        ("image/avif;q=0.5", ImageFormat.AVIF),
     ],
 )
 def test_auto_is_decided_by_what_the_client_accepts(accept: str, format: ImageFormat) -> None:

@@ -34,6 +34,7 @@ from storage.search import (
     fold,
     orientation,
 )
+from storage.trash import Trash
 from storage.viewers import Viewer
 from tests.storage.rows import ON_SQLITE, image_rows, insert
 
@@ -309,7 +310,12 @@ async def test_an_empty_library_has_one_empty_page(library: Library, alice: View
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("field", SortField)
 async def test_pages_stay_whole_while_images_come_and_go(
-    field: SortField, backwards: bool, library: Library, database: Database, alice: Viewer
+    field: SortField,
+    backwards: bool,
+    library: Library,
+    trash: Trash,
+    database: Database,
+    alice: Viewer,
 ) -> None:
     dice = Random(field.value)
 
@@ -345,7 +351,7 @@ async def test_pages_stay_whole_while_images_come_and_go(
             # Often the very image that the cursor stands on.
             gone = next((id for id in seen[-1:] if id in passing), dice.choice(passing))
             passing.remove(gone)
-            await library.delete_image(alice, gone)
+            await trash.delete(alice, [gone])
 
     assert len(seen) == len(set(seen))
     assert set(seen) >= set(staying)

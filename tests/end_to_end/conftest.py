@@ -1,0 +1,1 @@
+from tests.end_to_end.installation import installation as installation
