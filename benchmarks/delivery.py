@@ -1,25 +1,27 @@
-"""How fast a rendition that was made before is handed out, beside Starlette's FileResponse.
+"""How fast a rendition that was made before is handed out, beside nginx and the least that can be.
 
     python -m benchmarks.delivery
 
-Starts the real service and a three-line Starlette application that serves the same bytes from a
-file, and nginx where it is installed, and asks each in turn over 16 kept-alive connections. The
-figure to read is the ratio: both servers, and the client, share the machine.
+Starts the real service twice, with and without room for renditions in memory; nginx, where it is
+installed; and two Python programs of a few lines under the same server, uvicorn: one sends bytes
+and does nothing else, one is Starlette's FileResponse. Asks each in turn for the same bytes over 16
+kept-alive connections, and checks every answer's status and length. The figures to read are the
+ratios: all of them, and the client, share the machine.
 """
 
-import asyncio
 import json
 import os
+import selectors
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -28,10 +30,11 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.processes import background, free_port, wait_for
+
 CONNECTIONS = 16
 SECONDS = 3.0
-ROUNDS = 3
+ROUNDS = 5
 
 FILE_RESPONSE = """
 import sys
@@ -43,6 +46,17 @@ app = Starlette(routes=[Route("/{name}", lambda request: FileResponse(sys.argv[2
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 """
 
+BARE = """
+import sys
+import uvicorn
+body = open(sys.argv[2], "rb").read()
+headers = [(b"content-type", b"image/jpeg"), (b"content-length", b"%d" % len(body))]
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False, lifespan="off")
+"""
+
 NGINX = """
 worker_processes 1; daemon off; error_log stderr; pid {folder}/nginx.pid;
 events {{ worker_connections 256; }}
@@ -51,59 +65,115 @@ http {{ access_log off; sendfile on; keepalive_requests 1000000000;
 """
 
 
+@dataclass
+class Contestant:
+    """A server, what it should answer, and how it did: requests/s, and its CPU µs for each."""
+
+    url: str
+    pid: int
+    body: bytes
+    etag: str | None = None
+    rates: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+
+    def run(self) -> None:
+        began = _cpu_seconds(self.pid)
+        rate = _rate(self)
+        self.rates.append(rate)
+        self.costs.append((_cpu_seconds(self.pid) - began) / (rate * SECONDS) * 1e6)
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        url = stack.enter_context(_darkroom(folder))
-        bytes_ = urllib.request.urlopen(url).read()
-        (folder / "picture.jpg").write_bytes(bytes_)
+        folder.chmod(0o755)  # nginx reads as somebody else
+        memory, memory_pid = stack.enter_context(_darkroom(folder / "memory", {}))
+        no_memory = {"DARKROOM_RENDITION_MEMORY_BYTES": "0"}
+        disk, disk_pid = stack.enter_context(_darkroom(folder / "disk", no_memory))
+        body = urllib.request.urlopen(memory).read()
+        picture = folder / "picture.jpg"
+        picture.write_bytes(body)
         servers = {
-            "FileResponse": stack.enter_context(_file_response(folder / "picture.jpg")),
-            "Darkroom, from memory": url,
-            "Darkroom, 304": url,
+            "uvicorn and nothing else, bytes in memory": Contestant(
+                *stack.enter_context(_python(BARE, picture)), body
+            ),
+            "Darkroom, from memory": Contestant(memory, memory_pid, body),
+            "Darkroom, from disk": Contestant(disk, disk_pid, body),
+            "Darkroom, 304": Contestant(memory, memory_pid, b"", _etag(memory)),
+            "Starlette's FileResponse": Contestant(
+                *stack.enter_context(_python(FILE_RESPONSE, picture)), body
+            ),
         }
         if shutil.which("nginx"):
-            servers["nginx"] = stack.enter_context(_nginx(folder))
-        rates: dict[str, list[float]] = {name: [] for name in servers}
+            nginx = Contestant(*stack.enter_context(_nginx(folder)), body)
+            servers = {"nginx, sendfile, one worker": nginx} | servers
         for _ in range(ROUNDS):
-            for name, target in servers.items():
-                etag = _etag(target) if name.endswith("304") else None
-                rates[name].append(asyncio.run(_rate(target, etag)))
-    base = statistics.median(rates["FileResponse"])
-    print(f"\n{len(bytes_):,} bytes, {CONNECTIONS} connections\n")
-    print("| server | requests/s | ratio to FileResponse |\n| --- | --- | --- |")
-    for name, measured in rates.items():
-        rate = statistics.median(measured)
-        print(f"| {name} | {rate:,.0f} | {rate / base:.2f} |")
+            for server in servers.values():
+                server.run()
+    peers = [name for name in servers if name.startswith(("nginx", "Starlette"))]
+    print(f"\n{len(body):,} bytes, {CONNECTIONS} connections\n")
+    print("| server | requests/s | CPU µs |" + "".join(f" {peer} = 1 |" for peer in peers))
+    print("| --- | --- | --- |" + " --- |" * len(peers))
+    for name, server in servers.items():
+        ratios = "".join(f" {server.rate / servers[peer].rate:.2f} |" for peer in peers)
+        cost = statistics.median(server.costs)
+        print(f"| {name} | {server.rate:,.0f} | {cost:.0f} |{ratios}")
 
 
-async def _rate(url: str, etag: str | None) -> float:
-    """Requests per second over all connections."""
-    parts = urlsplit(url)
-    extra = f"If-None-Match: {etag}\r\n" if etag else ""
+def _rate(server: Contestant) -> float:
+    """Answers a second over all connections, each of them checked for its status and length."""
+    parts = urlsplit(server.url)
+    assert parts.port
+    extra = f"If-None-Match: {server.etag}\r\n" if server.etag else ""
     target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{extra}\r\n".encode()
-    assert parts.port
-    stop = time.perf_counter() + SECONDS
-    counts = await asyncio.gather(
-        *(_ask_until(stop, parts.port, request) for _ in range(CONNECTIONS))
-    )
-    return sum(counts) / SECONDS
+    expected = b"HTTP/1.1 304 " if server.etag else b"HTTP/1.1 200 "
+    buffer = bytearray(2**20)
+    missing: dict[int, int] = {}  # bytes of the answer that each connection waits for
+    answers = 0
+    with ExitStack() as stack, selectors.DefaultSelector() as ready:
+        for _ in range(CONNECTIONS):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", parts.port)))
+            missing[connection.fileno()] = 0
+            ready.register(connection, selectors.EVENT_READ, connection)
+            connection.sendall(request)
+        began = time.perf_counter()
+        while time.perf_counter() < began + SECONDS:
+            for key, _ in ready.select(1):
+                received = key.data.recv_into(buffer)
+                if not missing[key.fd]:  # an answer begins
+                    assert buffer.startswith(expected), bytes(buffer[:100])
+                    head = buffer.index(b"\r\n\r\n", 0, received) + 4
+                    missing[key.fd] = head + len(server.body)
+                missing[key.fd] -= received
+                assert received
+                assert missing[key.fd] >= 0
+                if not missing[key.fd]:
+                    answers += 1
+                    key.data.send(request)
+        return answers / (time.perf_counter() - began)
 
 
-async def _ask_until(stop: float, port: int, request: bytes) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    count = 0
-    while time.perf_counter() < stop:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        lower = head.lower()
-        if b" 304 " not in head[:16]:
-            length = int(lower.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-            await reader.readexactly(length)
-        count += 1
-    writer.close()
-    return count
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and those below it. Nought where the system does not tell."""
+    ticks = 0
+    for one in [pid, *children(pid)]:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            figures = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(figures[11]) + int(figures[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += [int(child), *children(int(child))]
+    return found
 
 
 def _etag(url: str) -> str:
@@ -111,14 +181,14 @@ def _etag(url: str) -> str:
 
 
 @contextmanager
-def _darkroom(folder: Path) -> Iterator[str]:
-    """The URL of a rendition 640 pixels wide that is in memory."""
+def _darkroom(folder: Path, more: dict[str, str]) -> Iterator[tuple[str, int]]:
+    """The URL of a rendition 640 pixels wide that was made before, and the process."""
     port = free_port()
-    settings = {"DARKROOM_DATA_DIR": str(folder / "data"), "DARKROOM_PORT": str(port)}
-    with _process([sys.executable, "-m", "graph", "serve"], settings):
+    settings = {"DARKROOM_DATA_DIR": str(folder), "DARKROOM_PORT": str(port)} | more
+    with background([sys.executable, "-m", "graph", "serve"], settings) as process:
         wait_for(port)
-        noise = Random(1).randbytes(64 * 48 * 3)
-        picture = Image.frombytes("RGB", (64, 48), noise).resize((1600, 1200))
+        noise = Random(1).randbytes(36 * 27 * 3)
+        picture = Image.frombytes("RGB", (36, 27), noise).resize((1600, 1200))
         file = BytesIO()
         picture.save(file, "JPEG", quality=92)
         query = (
@@ -133,7 +203,7 @@ def _darkroom(folder: Path) -> Iterator[str]:
         )
         url = str(answer["data"]["uploadImage"]["image"]["rendition"]["url"])
         urllib.request.urlopen(url).read()
-        yield url
+        yield url, process.pid
 
 
 def post_form(url: str, fields: dict[str, str], file: bytes) -> Any:
@@ -156,52 +226,21 @@ def post_form(url: str, fields: dict[str, str], file: bytes) -> Any:
 
 
 @contextmanager
-def _file_response(path: Path) -> Iterator[str]:
+def _python(program: str, path: Path) -> Iterator[tuple[str, int]]:
     port = free_port()
-    with _process([sys.executable, "-c", FILE_RESPONSE, str(port), str(path)], {}):
+    with background([sys.executable, "-c", program, str(port), str(path)], {}) as process:
         wait_for(port)
-        yield f"http://127.0.0.1:{port}/picture.jpg"
+        yield f"http://127.0.0.1:{port}/picture.jpg", process.pid
 
 
 @contextmanager
-def _nginx(folder: Path) -> Iterator[str]:
+def _nginx(folder: Path) -> Iterator[tuple[str, int]]:
     port = free_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(NGINX.format(folder=folder, port=port))
-    with _process(["nginx", "-c", str(configuration)], {}):
+    with background(["nginx", "-c", str(configuration)], {}) as process:
         wait_for(port)
-        yield f"http://127.0.0.1:{port}/picture.jpg"
-
-
-@contextmanager
-def _process(command: list[str], settings: dict[str, str]) -> Iterator[None]:
-    process = subprocess.Popen(
-        command,
-        env=os.environ | settings,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(port: int) -> None:
-    for _ in range(600):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on port {port}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        yield f"http://127.0.0.1:{port}/picture.jpg", process.pid
 
 
 if __name__ == "__main__":

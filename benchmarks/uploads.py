@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,11 +23,11 @@ from random import Random
 
 from PIL import Image, ImageOps
 
-from benchmarks.delivery import free_port, post_form, wait_for
+from benchmarks.delivery import children, post_form
+from benchmarks.processes import background, free_port, wait_for
 from storage.containers import Bounds
 from storage.examination import GRID, Paths, examine
 
-ROOT = Path(__file__).parents[1]
 ROUNDS = 7
 
 
@@ -85,14 +84,7 @@ def _above_idle(data: bytes) -> float:
     with tempfile.TemporaryDirectory() as name:
         port = free_port()
         settings = {"DARKROOM_DATA_DIR": name, "DARKROOM_PORT": str(port)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "graph", "serve"],
-            env=os.environ | settings,
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
+        with background([sys.executable, "-m", "graph", "serve"], settings) as process:
             wait_for(port)
             _upload(port, _encoded(_photo(64, 48), "JPEG"))  # starts a decoder
             idle, peak, done = _resident(process.pid), 0, threading.Event()
@@ -109,9 +101,6 @@ def _above_idle(data: bytes) -> float:
             done.set()
             watcher.join()
             return (peak - idle) / 2**20
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def _upload(port: int, data: bytes) -> None:
@@ -128,20 +117,12 @@ def _upload(port: int, data: bytes) -> None:
 def _resident(pid: int) -> int:
     """Bytes of a process and all below it."""
     pages = 0
-    for one in [pid, *_children(pid)]:
+    for one in [pid, *children(pid)]:
         try:
             pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
         except (FileNotFoundError, ProcessLookupError):
             continue
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *_children(int(child))]
-    return found
 
 
 def _photo(width: int, height: int) -> Image.Image:

@@ -1,22 +1,102 @@
 """What Darkroom asks of whoever makes pictures."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
 from typing import Protocol
+from uuid import UUID
+
+from storage.errors import LibraryError
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Downloads what a provider's URL names, from hosts that are allowed and within bounds.
+
+Raises ProviderUnavailable.
+"""
+
+Quarter = Callable[[bytes], Awaitable[Sequence[bytes]]]
+"""Cuts a picture into its four quarters, from the top left by rows, each a PNG.
+
+The bytes are untrusted, so this happens in a process that can be killed. Raises Rejected.
+"""
+
+
+class Quality(StrEnum):
+    """How much care, and money, goes into a picture."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Background(StrEnum):
+    OPAQUE = "opaque"
+    TRANSPARENT = "transparent"
+
+
+@dataclass(frozen=True, slots=True)
+class InputImage:
+    """A picture that a provider is shown: the clean file of an image in the library."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def extension(self) -> str:
+        return self.media_type.removeprefix("image/")
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One wish for `count` pictures of `width` x `height` pixels.
+    """One wish for `count` pictures, already checked against the abilities of `model`.
 
-    `seed` makes a repeat give the same pictures, where the provider can do that.
+    `width` and `height` are what the provider's `size_for` gave. `seed` makes a repeat give the
+    same pictures, where the provider can do that. With `references` it is an edit: the first is
+    the picture to change, and the `mask`, of its size, is transparent where that may happen.
+    `asked_by` is a pseudonym of who asks. `task` is what an earlier run, which was interrupted,
+    told in TaskStarted: go on with that and submit nothing.
     """
 
+    id: UUID
+    model: str
     prompt: str
     width: int
     height: int
     count: int = 1
+    quality: Quality | None = None
+    background: Background | None = None
+    negative_prompt: str | None = None
+    style: str | None = None
     seed: int | None = None
+    references: Sequence[InputImage] = ()
+    mask: InputImage | None = None
+    asked_by: str = ""
+    task: str | None = None
+
+
+# ---- What comes back, in the order in which it happens -------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """The provider works on this, by its own name. It is kept before anything else is asked."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far all pictures are, 0 to 1; None where the provider does not say."""
+
+    stage: str
+    progress: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,37 +111,104 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
+class Charged:
+    """US dollars that the provider takes, beside those told before. Comes before what they buy."""
+
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedImage:
     """A finished picture, untrusted bytes like any upload's."""
 
     index: int
     data: bytes
     progress: float
+    revised_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFailed:
+    """One of several pictures will not come. The others still may."""
+
+    index: int
+    reason: LibraryError
+
+
+Event = TaskStarted | Progressed | Preview | Charged | GeneratedImage | ImageFailed
+
+
+# ---- Who makes them, and what each can do --------------------------------------------------------
+
+
+REFERENCE_SIDE = 2048
+"""Pixels: providers work on less, and take no file of more than some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What one model can do. Sizes are pixels."""
+    """What one model can do. Sides are pixels; `sizes` are examples, or all there are.
+
+    A reference is scaled to fit into a square of `reference_side`.
+
+    `price` is in US dollars for one picture of the first size in medium quality, None where nobody
+    knows. `seconds` is how long one picture usually takes.
+    """
 
     name: str
     max_count: int
     min_side: int
     max_side: int
+    sizes: Sequence[Size] = ()
+    qualities: Sequence[Quality] = ()
+    styles: Sequence[str] = ()
+    min_references: int = 0
+    max_references: int = 0
+    reference_side: int = REFERENCE_SIDE
+    supports_mask: bool = False
+    supports_seed: bool = False
+    supports_negative_prompt: bool = False
+    supports_transparency: bool = False
+    streams_previews: bool = False
+    price: Decimal | None = None
+    seconds: float = 30.0
+    shutdown_date: date | None = None
+    replaced_by: str | None = None
 
 
 class ImageProvider(Protocol):
     """Makes pictures. One instance serves the whole process, many jobs at once."""
 
     name: str
-    models: tuple[ModelInfo, ...]
     makes_ai_images: bool
     """Whether its pictures must be marked as made by an AI model."""
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[Preview | GeneratedImage]:
-        """Yield Previews, and each of the `request.count` GeneratedImages as it is done.
+    former_models: Mapping[str, str]
+    """Names that clients may still say, in lower case with hyphens, and the model that answers."""
 
-        Closing the iterator, or cancelling the task that reads it, stops the work.
-        Raises Refused (do not retry), RateLimited (retry after `retry_after` seconds)
-        or ProviderUnavailable (retry with backoff).
+    @property
+    def models(self) -> Sequence[ModelInfo]:
+        """The default first. May change when `refresh` has learnt something."""
+        ...
+
+    async def refresh(self) -> None:
+        """Ask the provider what it offers today, where it tells. Raises LibraryError."""
+        ...
+
+    def size_for(self, model: ModelInfo, width: int, height: int) -> Size:
+        """The size that comes closest to what is wanted, of those it makes. Raises Rejected."""
+        ...
+
+    def estimate(self, request: GenerationRequest) -> Decimal:
+        """US dollars that the request will cost at most, as well as that can be known."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Make the pictures, telling each event as it happens; Previews only while it is worth it.
+
+        Calls the provider once and repeats nothing, since that may be paid for. Closing the
+        iterator, or cancelling the task that reads it, stops the work. Raises Refused,
+        ProviderRejected, RateLimited, ProviderUnavailable, ProviderAuth, ProviderQuota, or
+        OutcomeUnknown (all in generation.errors).
         """
         ...

@@ -1,35 +1,67 @@
 """What a generation job does, step by step, and again after a crash.
 
-take the pay-once latch -> call the provider -> store, catalogue and announce each image as it comes
--> end. Whatever a crash interrupts, the provider is called at most once: what had been stored is
-adopted, and what nobody can know is said.
+take the pay-once latch -> call the provider -> store, mark, catalogue and announce each image as it
+comes -> settle and end. Whatever a crash interrupts, the provider is called at most once: work that
+it has a name for is asked after, what had been stored is adopted, and what nobody can know is said.
 """
 
 import asyncio
+import hashlib
 import logging
+import random
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from generation.errors import ProviderUnavailable
-from generation.provider import GeneratedImage, GenerationRequest, ImageProvider, Preview
-from storage.errors import LibraryError, NotFound, Unavailable
-from storage.generations import OUTCOME_UNKNOWN, Generations
-from storage.keeper import Keeper, Purpose
-from storage.library import Library, NewImage
-from storage.models import Generation, GenerationStatus, ImageOrigin, now
+from generation.errors import NotSent, OutcomeUnknown, ProviderUnavailable
+from generation.provider import (
+    REFERENCE_SIDE,
+    Background,
+    GenerationRequest,
+    ImageProvider,
+    Quality,
+)
+from generation.reception import Final, Reception, image_id
+from generation.references import References
+from storage.errors import LibraryError, NotFound, RateLimited, Unavailable
+from storage.failpoints import reach
+from storage.generations import Failure, Generations
+from storage.keeper import Keeper
+from storage.library import Library
+from storage.models import Generation, now
 from storage.objects import ObjectStore
 from storage.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-PREVIEW_LIFETIME = timedelta(hours=1)
+INTERNAL = Failure(
+    "INTERNAL",
+    "Something unexpected went wrong. It is logged.",
+    "Try again; if it happens once more, tell whoever operates this service.",
+    is_retryable=True,
+)
 
 
-class Final(Exception):
-    """The generation was ended by somebody else, such as its viewer. There is nothing to tell."""
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """How often a call that did not count is made: `calls` in all, and `seconds` in all.
+
+    The pause doubles from `first` seconds, unless the provider says how long to wait.
+    """
+
+    calls: int = 4
+    seconds: float = 300
+    first: float = 1.0
+
+    def pause(self, calls: int, fault: Unavailable) -> float:
+        if fault.retry_after is not None:
+            return fault.retry_after
+        doubled: float = self.first * 2 ** (calls - 1)
+        return doubled * random.uniform(0.75, 1.25)
 
 
 class GenerationTask:
@@ -48,120 +80,146 @@ class GenerationTask:
         providers: Mapping[str, ImageProvider],
         *,
         lease: timedelta,
+        repeats: Repeats = Repeats(),  # it is frozen
     ) -> None:
         self._generations = generations
         self._library = library
         self._keeper = keeper
         self._store = store
+        self._references = References(library, store)
         self._providers = providers
         self._lease = lease
+        self._repeats = repeats
 
     async def run(self, id: UUID) -> None:
         try:
             await self._work(id)
         except Final:
             log.info("generation.stopped generation_id=%s", id)
-        except LibraryError as failure:
-            log.warning("generation.failed generation_id=%s code=%s", id, failure.code)
-            retryable = isinstance(failure, Unavailable)
-            await self._generations.fail(id, failure.code, failure.message, is_retryable=retryable)
+        except LibraryError as error:
+            log.warning("generation.failed generation_id=%s code=%s", id, error.code)
+            await self._generations.fail(id, Failure.of(error))
         except Exception:
             log.exception("generation.broken generation_id=%s", id)
-            await self._generations.fail(
-                id, "INTERNAL", "Something unexpected went wrong. It is logged.", is_retryable=True
-            )
+            await self._generations.fail(id, INTERNAL)
 
     async def _work(self, id: UUID) -> None:
         generation = await self._generations.begin(id)
         if generation is None:
             raise Final
+        reach("job.begun")
         provider = self._providers.get(generation.provider)
         if provider is None:
-            raise Unavailable(f"The provider {generation.provider} is not set up any more.")
-        if generation.attempts > MAX_ATTEMPTS:
-            raise Unavailable("The job was interrupted too often.")
+            raise ProviderUnavailable(f"{generation.provider} is not set up here any more.")
+        if generation.attempts > MAX_ATTEMPTS and generation.task is None:
+            raise OutcomeUnknown("The job was interrupted too often.")
         if await self._generations.take_latch(id):
-            async with self._beating(id):
-                await self._make(generation, provider)
+            missing = await self._make(generation, provider)
         else:
-            await self._wait_for_the_other_run(id)
-            await self._adopt(generation, provider)
-        await self._finish(generation)
+            missing = await self._recover(id, provider)
+        await self._generations.succeed(id, missing)
 
-    async def _make(self, generation: Generation, provider: ImageProvider) -> None:
-        request = GenerationRequest(
+    # ---- the first run ------------------------------------------------------------------------
+
+    async def _make(self, generation: Generation, provider: ImageProvider) -> Failure | None:
+        """Ask until the answer counts. What is given back tells of pictures that did not come."""
+        began = time.monotonic()
+        async with self._beating(generation.id):
+            while True:
+                reach("latch.taken")
+                try:
+                    return await self._ask(generation, provider)
+                except (RateLimited, NotSent) as fault:
+                    generation = await self._current(generation.id)
+                    pause = self._repeats.pause(generation.calls, fault)
+                    is_late = time.monotonic() - began + pause > self._repeats.seconds
+                    has_some = bool(await self._generations.positions(generation.id))
+                    if has_some or is_late or generation.calls >= self._repeats.calls:
+                        raise
+                    log.info("provider.busy generation_id=%s pause=%.1f", generation.id, pause)
+                    if not await self._generations.give_latch_back(generation.id):
+                        raise Final from fault
+                reach("latch.given_back")
+                await asyncio.sleep(pause)
+                if not await self._generations.take_latch(generation.id):
+                    raise Final
+
+    async def _ask(self, generation: Generation, provider: ImageProvider) -> Failure | None:
+        reception = self._reception(generation, provider)
+        try:
+            request = await self._request(generation, provider)
+        except LibraryError:
+            if generation.task is None:  # nobody was asked yet, so nobody is owed anything
+                await self._generations.give_latch_back(generation.id)
+            raise
+        if request.task is None:
+            log.info("provider.called generation_id=%s provider=%s", generation.id, provider.name)
+        async with aclosing(provider.generate(request)) as events:  # type: ignore[type-var]  # generators can be closed
+            async for event in events:
+                await reception.take(event)
+        return await reception.missing()
+
+    async def _request(self, generation: Generation, provider: ImageProvider) -> GenerationRequest:
+        side = next(
+            (each.reference_side for each in provider.models if each.name == generation.model),
+            REFERENCE_SIDE,
+        )
+        viewer = Viewer(generation.workspace_id, generation.requested_by)
+        ids = [UUID(id) for id in generation.reference_image_ids]
+        references, mask = await self._references.load(
+            viewer, ids, generation.mask_image_id, side=side
+        )
+        return GenerationRequest(
+            id=generation.id,
+            model=generation.model,
             prompt=generation.prompt,
             width=generation.width,
             height=generation.height,
             count=generation.requested_count,
+            quality=Quality(generation.quality) if generation.quality else None,
+            background=Background(generation.background) if generation.background else None,
+            negative_prompt=generation.negative_prompt,
+            style=generation.style,
             seed=generation.seed,
+            references=references,
+            mask=mask,
+            asked_by=pseudonym(viewer),
+            task=generation.task,
         )
-        log.info("provider.called generation_id=%s provider=%s", generation.id, provider.name)
-        async with aclosing(provider.generate(request)) as events:  # type: ignore[type-var]  # generators can be closed
-            number = 0
-            async for event in events:
-                match event:
-                    case Preview():
-                        number += 1
-                        await self._show(generation, event, number)
-                    case GeneratedImage(index=index, data=data, progress=progress):
-                        await self._keep(generation, provider, index, data, progress)
-        arrived = len(await self._generations.positions(generation.id))
+
+    # ---- a later run, after a crash -----------------------------------------------------------
+
+    async def _recover(self, id: UUID, provider: ImageProvider) -> Failure | None:
+        """An earlier run has called: keep what it had stored, and ask after its task."""
+        await self._wait_for_the_other_run(id)
+        generation = await self._current(id)
+        await self._adopt(generation, provider)
+        if generation.task is not None:
+            async with self._beating(id):
+                return await self._ask(generation, provider)
+        arrived = len(await self._generations.positions(id))
         if arrived < generation.requested_count:
-            raise ProviderUnavailable(
-                f"{provider.name} gave {arrived} of {generation.requested_count} images."
+            raise OutcomeUnknown(
+                f"The job was interrupted after {arrived} of {generation.requested_count} images. "
+                f"{provider.name} is not asked twice for what may be paid for."
             )
-
-    async def _show(self, generation: Generation, preview: Preview, number: int) -> None:
-        extension = preview.media_type.removeprefix("image/")
-        key = f"generations/{generation.id}/{number}.{extension}"
-        of = Purpose(
-            generation.workspace_id, generation_id=generation.id, lives_for=PREVIEW_LIFETIME
-        )
-        await self._keeper.put_live(key, preview.data, media_type=preview.media_type, of=of)
-        if not await self._generations.report(
-            generation.id, preview_key=key, progress=preview.progress, stage=preview.stage
-        ):
-            raise Final
-
-    async def _keep(
-        self,
-        generation: Generation,
-        provider: ImageProvider,
-        index: int,
-        data: bytes,
-        progress: float,
-    ) -> None:
-        """Through the same intake as any upload, under an id that a later run finds again."""
-        new = NewImage(
-            alt_text=generation.alt_text,
-            tags=generation.tags,
-            origin=ImageOrigin.GENERATED,
-            is_ai_generated=provider.makes_ai_images,
-            generation_id=generation.id,
-            prompt=generation.prompt,
-        )
-        viewer = Viewer(generation.workspace_id, generation.requested_by)
-        added = await self._library.add_image(viewer, data, new, id=_image_id(generation, index))
-        if not await self._generations.add_image(generation.id, index, added.image.id, progress):
-            raise Final
+        return None
 
     async def _wait_for_the_other_run(self, id: UUID) -> None:
-        """An earlier run holds the latch: let it finish if it is alive."""
+        """It holds the latch: let it finish if it is alive."""
         while True:
-            generation = await self._generations.current(id)
-            if generation.status.is_final:
-                raise Final
+            generation = await self._current(id)
             if now() - generation.beat_at >= self._lease:
                 return
             await asyncio.sleep(0.5)
 
     async def _adopt(self, generation: Generation, provider: ImageProvider) -> None:
         """Keep what an interrupted run had stored, but not yet catalogued."""
+        reception = self._reception(generation, provider)
         arrived = await self._generations.positions(generation.id)
         stored = {row.image_id: row for row in await self._generations.objects(generation.id)}
         for index in sorted(set(range(generation.requested_count)) - arrived):
-            row = stored.get(_image_id(generation, index))
+            row = stored.get(image_id(generation, index))
             if row is None:
                 continue
             try:
@@ -169,21 +227,18 @@ class GenerationTask:
             except NotFound:
                 continue
             if len(data) == row.byte_size:
-                await self._keep(generation, provider, index, data, generation.progress)
+                await reception.keep(index, data, generation.progress)
 
-    async def _finish(self, generation: Generation) -> None:
-        arrived = len(await self._generations.positions(generation.id))
-        if arrived == generation.requested_count:
-            await self._generations.end(generation.id, GenerationStatus.SUCCEEDED, stage="finished")
-        else:
-            await self._generations.fail(
-                generation.id,
-                OUTCOME_UNKNOWN,
-                f"The job was interrupted after {arrived} of {generation.requested_count} images. "
-                f"{generation.provider} is not asked twice for what may be paid for. "
-                "Ask for a new generation for the rest.",
-                is_retryable=True,
-            )
+    # ---- within -------------------------------------------------------------------------------
+
+    async def _current(self, id: UUID) -> Generation:
+        generation = await self._generations.current(id)
+        if generation.status.is_final:
+            raise Final
+        return generation
+
+    def _reception(self, generation: Generation, provider: ImageProvider) -> Reception:
+        return Reception(self._generations, self._library, self._keeper, generation, provider)
 
     @asynccontextmanager
     async def _beating(self, id: UUID) -> AsyncIterator[None]:
@@ -201,5 +256,6 @@ class GenerationTask:
             task.cancel()
 
 
-def _image_id(generation: Generation, index: int) -> UUID:
-    return uuid5(generation.id, str(index))
+def pseudonym(viewer: Viewer) -> str:
+    """Tells viewers apart for a provider, and nothing of who they are."""
+    return hashlib.sha256(f"{viewer.workspace_id}:{viewer.name}".encode()).hexdigest()[:32]

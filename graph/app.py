@@ -17,13 +17,14 @@ from starlette.routing import Route, WebSocketRoute
 from graph.auth import Authenticator
 from graph.config import Environment, Settings
 from graph.context import Context
-from graph.delivery import Delivery, SignedUrls
+from graph.delivery import Again, Delivery, SignedUrls
 from graph.operations import Limits
 from graph.parts import Parts, open_parts
 from graph.receiving import Receiving
 from graph.refusals import RETRY_AFTER
 from graph.schema import create_schema
 from graph.view import TransportLimits, View
+from storage.renditions import Served
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def create_app(settings: Settings, *, works: bool = True) -> Starlette:
         middleware=_middleware(settings),
         lifespan=lifespan,
     )
+    app.middleware_stack = Again(app.build_middleware_stack(), service.at_hand)
     app.state.shutdown = shutdown
     return app
 
@@ -108,9 +110,14 @@ class _Service:
             imports=parts.imports,
             contents=parts.contents,
             generations=parts.generations,
+            changes=parts.changes,
+            ledger=parts.ledger,
             studio=parts.studio,
             urls=self._urls,
         )
+
+    def at_hand(self, place: str) -> Served | None:
+        return self._delivery.at_hand(place)
 
     async def image(self, request: Request) -> Response:
         return await self._delivery.image(request)

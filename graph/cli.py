@@ -351,7 +351,7 @@ def _print_what_is_used(settings: "Settings") -> None:
         f"  IDE        {ide}\n"
         f"  database   {database}\n"
         f"  objects    {settings.objects_url or settings.objects_dir(None)}\n"
-        f"  provider   {settings.provider}\n"
+        f"  provider   {settings.provider or 'the first of openai, stability, card'}\n"
         f"  viewers    {viewer}\n"
     )
 

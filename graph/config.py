@@ -1,7 +1,10 @@
 """Settings, read once from the environment and a `.env` file. Nothing else reads those."""
 
+import re
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -11,9 +14,19 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from generation.plugins import Absent
+from generation.providers.options import (
+    CatalogueOptions,
+    GeminiOptions,
+    MidjourneyOptions,
+    OpenAIOptions,
+    StabilityOptions,
+)
 from storage.containers import Bounds
 from storage.database import sqlite_url
 from storage.errors import Unavailable
+from storage.jobs import Limits
+from storage.ledger import Budgets
 from storage.objects.options import CloudinaryOptions, S3Options
 
 
@@ -91,7 +104,97 @@ class Settings(BaseSettings):
         description="Secrets that sign picture URLs, apart by commas: the first signs, all verify. "
         "Default: made once and kept in DATA_DIR.",
     )
-    provider: str = Field(default="card", description="Who makes a picture when nobody says.")
+    provider: str | None = Field(
+        default=None,
+        description="Who makes a picture when nobody says. Default: `openai` or `stability`, where "
+        "its key is set, else `card`.",
+    )
+    openai_api_key: SecretStr | None = Field(default=None, description="OpenAI's key.")
+    openai_model: str = Field(
+        default="gpt-image-2.6-flare", description="OpenAI's model when nobody says."
+    )
+    openai_organization: str | None = Field(default=None, description="Whose account pays.")
+    openai_project: str | None = Field(default=None, description="In which of its projects.")
+    openai_base_url: str | None = Field(
+        default=None, description="A gateway to OpenAI, where there is one: `https://…/v1`."
+    )
+    compatible_base_url: str | None = Field(
+        default=None,
+        description="A server of your own that speaks OpenAI's protocol: `http://…/v1`.",
+    )
+    compatible_model: str = Field(default="default", description="That server's model.")
+    compatible_api_key: SecretStr | None = Field(
+        default=None, description="That server's key, where it wants one."
+    )
+    stability_api_key: SecretStr | None = Field(default=None, description="Stability's key.")
+    stability_model: str = Field(default="core", description="Its model when nobody says.")
+    stability_base_url: str = Field(
+        default="https://api.stability.ai", description="Where Stability is."
+    )
+    gemini_api_key: SecretStr | None = Field(default=None, description="Google Gemini's key.")
+    gemini_model: str = Field(
+        default="gemini-3.1-flash-image", description="Its model when nobody says."
+    )
+    gemini_base_url: str = Field(
+        default="https://generativelanguage.googleapis.com", description="Where Gemini is."
+    )
+    midjourney_base_url: str | None = Field(
+        default=None, description="A midjourney-proxy of your own: `http://…`."
+    )
+    midjourney_secret: SecretStr | None = Field(default=None, description="That proxy's secret.")
+    midjourney_terms_acknowledged: bool = Field(
+        default=False,
+        description="Say yes to use it: Midjourney's terms forbid automation, and you answer for "
+        "your account.",
+    )
+    midjourney_parameters: str = Field(
+        default="--v 7", description="What follows every prompt there."
+    )
+    midjourney_price: Decimal = Field(
+        default=Decimal(0), ge=0, description="What four pictures cost you there, in US dollars."
+    )
+    midjourney_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts that the proxy serves pictures from, beside itself and Discord, apart "
+        "by commas.",
+    )
+    midjourney_poll_seconds: float = Field(
+        default=3, gt=0, description="How often that proxy is asked how far it is."
+    )
+    provider_seconds: float = Field(
+        default=300, gt=0, description="How long a provider's answer may take."
+    )
+    provider_previews: int = Field(
+        default=2, ge=0, le=3, description="Unfinished pictures that OpenAI sends; each costs."
+    )
+    prompt_model: str | None = Field(
+        default=None,
+        description="A text model of OpenAI's that turns posts into prompts. Default: rules do.",
+    )
+    workspace_monthly_budget: Decimal | None = Field(
+        default=None, ge=0, description="US dollars a workspace may spend in a month."
+    )
+    viewer_monthly_budget: Decimal | None = Field(
+        default=None, ge=0, description="US dollars a viewer may spend in a month."
+    )
+    c2pa_certificates: Path | None = Field(
+        default=None,
+        description="A PEM file with the certificate chain that signs AI pictures (C2PA).",
+    )
+    c2pa_private_key: Path | None = Field(
+        default=None, description="A PEM file with its private key, as PKCS#8."
+    )
+    c2pa_algorithm: str = Field(default="es256", description="How that key signs.")
+    c2pa_timestamp_url: str | None = Field(
+        default=None, description="An authority that dates the signatures (RFC 3161)."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="`redis://…`: carries progress between processes in PostgreSQL's place.",
+    )
+    redis_prefix: str = Field(
+        default="", description="Tells installations apart that share one Redis."
+    )
 
     max_upload_bytes: int = Field(default=50 * 2**20, ge=1, description="The largest file.")
     max_pixels: int = Field(default=50_000_000, ge=1, description="The most pixels of a picture.")
@@ -137,11 +240,23 @@ class Settings(BaseSettings):
     )
     import_seconds: float = Field(default=30, gt=0, description="How long an import may fetch.")
     imports_at_once: int = Field(default=4, ge=1, description="Fetches at a time, per process.")
-    generations_at_once: int = Field(
-        default=4, ge=1, description="Running jobs of a provider, per process."
+    generations_at_once: str = Field(
+        default="4",
+        description="Running jobs of a provider, per process: `4`, or `4, openai=8` for others.",
     )
-    generations_per_workspace: int = Field(
-        default=2, ge=1, description="Running jobs of a provider for one workspace."
+    generations_everywhere: str = Field(
+        default="",
+        description="Running jobs of a provider in all processes, in the same form. Default: any.",
+    )
+    generations_per_viewer: int = Field(
+        default=2, ge=1, description="Running jobs of a provider for one viewer."
+    )
+    generations_per_minute: str = Field(
+        default="",
+        description="Jobs of a provider that start in a minute, in the same form. Default: any.",
+    )
+    generations_waiting: int = Field(
+        default=100, ge=1, description="Generations that a viewer may have in the queue."
     )
     card_stage_seconds: float = Field(
         default=0,
@@ -170,7 +285,12 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "allowed_origins", "signing_keys", "import_ports", "import_networks", mode="before"
+        "allowed_origins",
+        "signing_keys",
+        "import_ports",
+        "import_networks",
+        "midjourney_hosts",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -205,6 +325,12 @@ class Settings(BaseSettings):
             raise ValueError("holds no secrets: those have settings of their own")
         return url
 
+    @field_validator("generations_at_once", "generations_everywhere", "generations_per_minute")
+    @classmethod
+    def _by_provider(cls, text: str) -> str:
+        by_provider(text)
+        return text
+
     @field_validator("public_url")
     @classmethod
     def _whole_url(cls, url: str | None) -> str | None:
@@ -217,6 +343,14 @@ class Settings(BaseSettings):
     def _nobody_dies_in_production(self) -> Self:
         if self.failpoint and self.environment is Environment.PRODUCTION:
             raise ValueError("DARKROOM_FAILPOINT is for tests: unset it in production")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_have_their_key(self) -> Self:
+        if (self.c2pa_certificates is None) != (self.c2pa_private_key is None):
+            raise ValueError(
+                "set DARKROOM_C2PA_CERTIFICATES and DARKROOM_C2PA_PRIVATE_KEY, or neither"
+            )
         return self
 
     @model_validator(mode="after")
@@ -279,6 +413,108 @@ class Settings(BaseSettings):
         )
 
     @property
+    def catalogue(self) -> CatalogueOptions:
+        """Which providers are set up, and what the others lack."""
+        lacking = {
+            "openai": None if self.openai_api_key else "DARKROOM_OPENAI_API_KEY",
+            "openai-compatible": (
+                None if self.compatible_base_url else "DARKROOM_COMPATIBLE_BASE_URL"
+            ),
+            "stability": None if self.stability_api_key else "DARKROOM_STABILITY_API_KEY",
+            "gemini": None if self.gemini_api_key else "DARKROOM_GEMINI_API_KEY",
+            "midjourney": (
+                "DARKROOM_MIDJOURNEY_BASE_URL, the address of a proxy of your own"
+                if not self.midjourney_base_url
+                else None
+                if self.midjourney_terms_acknowledged
+                else "DARKROOM_MIDJOURNEY_TERMS_ACKNOWLEDGED=true, once you have read its terms"
+            ),
+        }
+        return CatalogueOptions(
+            default=self.provider,
+            card_stage_seconds=self.card_stage_seconds,
+            openai=self._openai(),
+            compatible=self._compatible(),
+            stability=self._stability(),
+            gemini=self._gemini(),
+            midjourney=self._midjourney() if lacking["midjourney"] is None else None,
+            absent=[Absent(name, f"Set {what}.") for name, what in lacking.items() if what],
+        )
+
+    def _openai(self) -> OpenAIOptions | None:
+        if self.openai_api_key is None:
+            return None
+        return OpenAIOptions(
+            model=self.openai_model,
+            api_key=self.openai_api_key,
+            base_url=self.openai_base_url,
+            organization=self.openai_organization,
+            project=self.openai_project,
+            previews=self.provider_previews,
+            seconds=self.provider_seconds,
+        )
+
+    def _compatible(self) -> OpenAIOptions | None:
+        if self.compatible_base_url is None:
+            return None
+        return OpenAIOptions(
+            model=self.compatible_model,
+            api_key=self.compatible_api_key,
+            base_url=self.compatible_base_url,
+            is_compatible=True,
+            previews=0,
+            seconds=self.provider_seconds,
+        )
+
+    def _stability(self) -> StabilityOptions | None:
+        if self.stability_api_key is None:
+            return None
+        return StabilityOptions(
+            api_key=self.stability_api_key,
+            model=self.stability_model,
+            base_url=self.stability_base_url,
+            seconds=self.provider_seconds,
+        )
+
+    def _gemini(self) -> GeminiOptions | None:
+        if self.gemini_api_key is None:
+            return None
+        return GeminiOptions(
+            api_key=self.gemini_api_key,
+            model=self.gemini_model,
+            base_url=self.gemini_base_url,
+            seconds=self.provider_seconds,
+        )
+
+    def _midjourney(self) -> MidjourneyOptions:
+        return MidjourneyOptions(
+            base_url=self.midjourney_base_url or "",
+            secret=self.midjourney_secret,
+            parameters=self.midjourney_parameters,
+            hosts=self.midjourney_hosts,
+            price=self.midjourney_price,
+            poll_seconds=self.midjourney_poll_seconds,
+        )
+
+    @property
+    def budgets(self) -> Budgets:
+        return Budgets(self.workspace_monthly_budget, self.viewer_monthly_budget)
+
+    def limits_of(self, provider: str) -> Limits:
+        """How many jobs of a provider run and start."""
+
+        def bound(text: str) -> int | None:
+            bounds = by_provider(text)
+            return bounds.get(provider, bounds.get(""))
+
+        return Limits(
+            at_once=bound(self.generations_at_once) or 4,
+            at_once_for_one=self.generations_per_viewer,
+            at_once_everywhere=bound(self.generations_everywhere),
+            starts_per_minute=bound(self.generations_per_minute),
+        )
+
+    @property
     def is_loopback(self) -> bool:
         if self.host == "localhost":
             return True
@@ -326,3 +562,14 @@ class Settings(BaseSettings):
             path.touch(mode=0o600)
             path.write_text(secrets.token_hex(32))
         return [path.read_text().strip().encode()]
+
+
+def by_provider(text: str) -> Mapping[str, int]:
+    """`4, openai=8` as numbers by provider; under "", the one for all others. Raises ValueError."""
+    numbers: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        found = re.fullmatch(r"(?:([a-z0-9-]+)\s*=\s*)?([1-9]\d{0,5})", part)
+        if found is None:
+            raise ValueError(f"must be as in `4` or `4, openai=8`, not {part!r}")
+        numbers[found[1] or ""] = int(found[2])
+    return numbers

@@ -10,10 +10,12 @@ from strawberry.dataloader import DataLoader
 
 from generation.studio import Studio
 from graph.delivery import SignedUrls
+from storage.changes import Changes
 from storage.contents import Contents
 from storage.direct_uploads import DirectUploads
 from storage.generations import Generations
 from storage.imports import Imports
+from storage.ledger import Ledger
 from storage.library import Library
 from storage.models import Attachment, Content, Generation, Image, ImageVersion
 from storage.trash import Trash
@@ -37,6 +39,8 @@ class Context:
         imports: Imports,
         contents: Contents,
         generations: Generations,
+        changes: Changes,
+        ledger: Ledger,
         studio: Studio,
         urls: SignedUrls,
     ) -> None:
@@ -48,6 +52,8 @@ class Context:
         self.imports = imports
         self.contents = contents
         self.generations = generations
+        self.changes = changes
+        self.ledger = ledger
         self.studio = studio
         self.urls = urls
 

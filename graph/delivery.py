@@ -2,6 +2,9 @@
 
 A signature binds the path and a coarse expiry. So a URL is good for one thing only, and stays the
 same for a while, which lets browsers and proxies keep what they got.
+
+`Delivery` looks a request through from its signature to its range. `Again` stands in front of the
+whole application and gives what `Delivery` gave before to whoever asks for exactly the same.
 """
 
 import hashlib
@@ -10,22 +13,32 @@ import math
 import re
 import time
 from base64 import urlsafe_b64encode
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from graph.refusals import RETRY_AFTER
 from storage.errors import NotFound, Unavailable
 from storage.models import DirectUpload, Generation, Image, ImageVersion
 from storage.objects import ObjectStore, Target
-from storage.renditions import AUTO, DIGEST, ORIGINAL, Rendition, Renditions, Served
+from storage.renditions import AUTO, DIGEST, ORIGINAL, Rendition, Renditions, Served, place_of
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",  # the frontend may live elsewhere
 }
+GIVEN = "darkroom.given"
+"""Where in a request's scope its `Given` is."""
+KNOWN = 4096
+"""Requests whose answers can be given again; some 10 MB."""
+LONGEST = 1024
+"""Bytes of what such a request says; those of browsers say 300."""
+PATHS = ("/images/", "/trash/")
 
 
 class SignedUrls:
@@ -98,15 +111,20 @@ class Delivery:
         self._store = store
         self._urls = urls
 
+    def at_hand(self, place: str) -> Served | None:
+        return self._renditions.at_hand(place)
+
     async def image(self, request: Request, *, in_trash: bool = False) -> Response:
-        path, accept = request.path_params, request.headers.get("accept", "")
-        return await self._answer(
-            request,
-            lambda: self._renditions.find(
-                path["id"], path["digest"], path["name"], accept=accept, in_trash=in_trash
-            ),
-            varies=path["name"].endswith(f".{AUTO}"),
-        )
+        id, digest, name = (request.path_params[part] for part in ("id", "digest", "name"))
+        accept = request.headers.get("accept", "")
+
+        async def find() -> Served:
+            served = await self._renditions.find(id, digest, name, accept=accept, in_trash=in_trash)
+            place = place_of(id, digest, name, accept=accept, in_trash=in_trash)
+            request.scope[GIVEN] = Given(place, served.etag, int(request.query_params["expires"]))
+            return served
+
+        return await self._answer(request, find, varies=name.endswith(f".{AUTO}"))
 
     async def preview(self, request: Request) -> Response:
         path = request.path_params
@@ -127,7 +145,7 @@ class Delivery:
         except Unavailable as failure:
             return _refusal(503, failure.message, {"Retry-After": str(RETRY_AFTER)})
         headers = HEADERS | {
-            "Cache-Control": f"public, max-age={left}, immutable",
+            "Cache-Control": _cache_control(left),
             "ETag": f'"{served.etag}"',
             "Content-Type": served.media_type,
         }
@@ -160,6 +178,100 @@ class Delivery:
             return Response(served.data[first : last + 1], status, headers)
         stream = self._store.stream(served.key, first, last - first + 1)
         return StreamingResponse(stream, status, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an answer depends on, beside the request: the bytes at a place, until then.
+
+    `expires` is the URL's, in seconds since 1970. The headers are those of a 200 and a 304 as they
+    left, but for the age that caches may keep them to.
+    """
+
+    place: str
+    etag: str
+    expires: int
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers_unchanged: Sequence[tuple[bytes, bytes]] = ()
+
+
+Asked = tuple[str, bytes, bytes | None, bytes | None, bytes | None]
+
+
+class Again:
+    """Gives an answer again, before routes and other middleware see the request.
+
+    It knows which requests were answered with a whole file: those to which every middleware said
+    yes, and whose signature fits. Of them it looks again each time at what may have changed since:
+    whether the URL has expired, and whether the picture is still there. All other requests, and
+    what is not at hand, go the long way.
+    """
+
+    def __init__(self, app: ASGIApp, at_hand: Callable[[str], Served | None]) -> None:
+        self._app = app
+        self._at_hand = at_hand
+        self._given: OrderedDict[Asked, Given] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            path = scope["path"]
+            headers = dict(reversed(scope["headers"]))  # of several of one name, the first
+            if path.startswith(PATHS) and b"range" not in headers:
+                asked = (
+                    path,
+                    scope["query_string"],
+                    headers.get(b"host"),
+                    headers.get(b"origin"),
+                    headers.get(b"accept") if path.endswith(f".{AUTO}") else None,
+                )
+                if await self._give(asked, headers.get(b"if-none-match"), send):
+                    return
+                send = self._remembering(asked, scope, send)
+        await self._app(scope, receive, send)
+
+    async def _give(self, asked: Asked, condition: bytes | None, send: Send) -> bool:
+        given = self._given.get(asked)
+        if given is None:
+            return False
+        left = given.expires - int(time.time())
+        served = self._at_hand(given.place) if left > 0 else None
+        if served is None or served.data is None or served.etag != given.etag:
+            return False
+        self._given.move_to_end(asked)
+        status, headers, body = 200, given.headers, served.data
+        if condition is not None and _names(condition.decode("latin-1"), given.etag):
+            status, headers, body = 304, given.headers_unchanged, b""
+        age = (b"cache-control", _cache_control(left).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, age]})
+        await send({"type": "http.response.body", "body": body})
+        return True
+
+    def _remembering(self, asked: Asked, scope: Scope, send: Send) -> Send:
+        async def remember_and_send(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                self._remember(asked, scope.get(GIVEN), message["headers"])
+            await send(message)
+
+        return remember_and_send
+
+    def _remember(
+        self, asked: Asked, given: Given | None, headers: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        if given is None or sum(len(each or b"") for each in asked) > LONGEST:
+            return
+        same = [header for header in headers if header[0] != b"cache-control"]
+        of_bytes = (b"content-length", b"accept-ranges")
+        self._given[asked] = replace(
+            given,
+            headers=same,
+            headers_unchanged=[header for header in same if header[0] not in of_bytes],
+        )
+        if len(self._given) > KNOWN:
+            self._given.popitem(last=False)
+
+
+def _cache_control(left: int) -> str:
+    return f"public, max-age={left}, immutable"
 
 
 def _names(tags: str, etag: str) -> bool:

@@ -4,16 +4,30 @@ from enum import Enum, StrEnum
 
 import strawberry
 
+from generation.provider import Background, Quality
 from generation.studio import Target
-from storage.models import ContentState, GenerationStatus, ImageOrigin, Platform
+from storage.filters import Usage
+from storage.models import (
+    ContentState,
+    EntryState,
+    GenerationStatus,
+    ImageOrigin,
+    Orientation,
+    Platform,
+)
 from storage.rendering import Fit
 from storage.renditions import ImageFormat
-from storage.search import Orientation, SortField, Usage
+from storage.search import SortField
 
 
 class SortDirection(StrEnum):
     ASC = "asc"
     DESC = "desc"
+
+
+class Presence(StrEnum):
+    PRESENT = "present"
+    MISSING = "missing"
 
 
 def _describe(kind: type[Enum], name: str, description: str, **values: str) -> None:
@@ -59,6 +73,8 @@ _describe(
     UPDATED_AT="When its title, alt text, tags or mark last changed.",
     FILENAME="The name of the uploaded file; images without one come first.",
     BYTE_SIZE="The size of the file.",
+    RELEVANCE="How well it answers to the search: words of its filename, title and tags count more "
+    "than those of its alt text and prompt, whole words more than their beginnings.",
 )
 _describe(
     Fit,
@@ -96,7 +112,7 @@ _describe(
     "How far a generation has come. The last three are final.",
     QUEUED="Waiting for its turn.",
     RUNNING="The provider is at work.",
-    SUCCEEDED="All pictures are in the library.",
+    SUCCEEDED="Its pictures are in the library; `failure` tells of those that have not come.",
     FAILED="It ended early, see `failure`; pictures that came before are in the library.",
     CANCELLED="A viewer stopped it; pictures that came before are in the library.",
 )
@@ -108,6 +124,36 @@ _describe(
     INSTAGRAM_STORY="A story: 9:16, 1080 x 1920 pixels.",
 )
 
+_describe(
+    Quality,
+    "GenerationQuality",
+    "How much care, and money, goes into a picture.",
+    LOW="Good enough to try words out.",
+    MEDIUM="Good enough to publish.",
+    HIGH="As good as the model can.",
+)
+_describe(
+    Background,
+    "Background",
+    "What is behind the subject of a picture.",
+    OPAQUE="Something.",
+    TRANSPARENT="Nothing: one can see through.",
+)
+_describe(
+    EntryState,
+    "LedgerState",
+    "How surely a cost is known.",
+    RESERVED="Set aside: the generation has not ended.",
+    SETTLED="What the provider took.",
+    ASSUMED="Nobody knows whether the last call was paid for, so it counts as if it were.",
+)
+_describe(
+    Presence,
+    "Presence",
+    "Whether something is there.",
+    PRESENT="It is there.",
+    MISSING="It is not.",
+)
 _describe(
     SortDirection,
     "SortDirection",

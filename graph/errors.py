@@ -5,6 +5,7 @@ are GraphQL errors, with the same codes.
 """
 
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from enum import Enum
 from functools import singledispatch
 from typing import Any
@@ -17,7 +18,15 @@ from strawberry.utils.str_converters import to_camel_case
 
 from graph.context import Info
 from graph.ids import id_of
-from storage.errors import Conflict, DuplicateImage, LibraryError, NotFound, Rejected, Unavailable
+from storage.errors import (
+    BudgetExceeded,
+    Conflict,
+    DuplicateImage,
+    LibraryError,
+    NotFound,
+    Rejected,
+    Unavailable,
+)
 
 
 @strawberry.enum(description="What went wrong, for a program to decide on.")
@@ -49,6 +58,15 @@ class ErrorCode(Enum):
     )
     CONTENT_POLICY = strawberry.enum_value(
         "CONTENT_POLICY", description="The provider will not draw this."
+    )
+    BUDGET_EXCEEDED = strawberry.enum_value(
+        "BUDGET_EXCEEDED", description="It would cost more than is left of this month's budget."
+    )
+    PROVIDER_AUTH = strawberry.enum_value(
+        "PROVIDER_AUTH", description="The provider does not accept the operator's key."
+    )
+    PROVIDER_QUOTA = strawberry.enum_value(
+        "PROVIDER_QUOTA", description="The operator's account at the provider is used up."
     )
     PROVIDER_UNAVAILABLE = strawberry.enum_value(
         "PROVIDER_UNAVAILABLE", description="The provider did not answer, or with a fault."
@@ -102,6 +120,12 @@ class DuplicateImageError(UserError):
     image_id: strawberry.ID = strawberry.field(description="The image that has them.")
 
 
+@strawberry.type(description="It would cost more than is left of this month's budget.")
+class BudgetExceededError(UserError):
+    remaining: Decimal = strawberry.field(description="US dollars that are left.")
+    estimated: Decimal = strawberry.field(description="US dollars that it would cost.")
+
+
 @strawberry.type(
     description="Something the service depends on failed. The same call may work later."
 )
@@ -125,6 +149,16 @@ def _(failure: Rejected) -> UserError:
         path=[to_camel_case(failure.field)] if failure.field else None,
         limit=failure.limit,
         actual=failure.actual,
+    )
+
+
+@user_error.register
+def _(failure: BudgetExceeded) -> UserError:
+    return BudgetExceededError(
+        message=failure.message,
+        code=ErrorCode[failure.code],
+        remaining=failure.remaining,
+        estimated=failure.estimated,
     )
 
 

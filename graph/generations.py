@@ -3,17 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Optional
 from uuid import UUID
 
 import strawberry
 from strawberry import relay
 
-from generation.provider import ImageProvider, ModelInfo
-from generation.studio import Target, Wish
+from generation.provider import Background, Quality
 from graph import enums  # noqa: F401  # makes the enums known before they are used
 from graph.context import Info
 from graph.errors import (
+    BudgetExceededError,
     ConflictError,
     ErrorCode,
     InvalidInputError,
@@ -23,6 +24,7 @@ from graph.errors import (
 )
 from graph.ids import uuid_of
 from graph.pages import After, First, page_info, page_request
+from graph.wishes import GenerateImageInput, wish_of
 from storage import models
 from storage.generations import Event
 from storage.models import GenerationStatus
@@ -34,53 +36,17 @@ if TYPE_CHECKING:
 PREVIEW_SECONDS = 600
 
 
-@strawberry.type(description="One model of a provider, and what it can do.")
-class ProviderModel:
-    name: str = strawberry.field(description="Give it as `model`.")
-    is_default: bool = strawberry.field(description="Whether it is asked when nobody says.")
-    max_count: int = strawberry.field(description="The most pictures of one generation.")
-    min_side: int = strawberry.field(description="The shortest side, in pixels.")
-    max_side: int = strawberry.field(description="The longest side, in pixels.")
-
-    @classmethod
-    def of(cls, model: ModelInfo, *, is_default: bool) -> "ProviderModel":
-        return cls(
-            name=model.name,
-            is_default=is_default,
-            max_count=model.max_count,
-            min_side=model.min_side,
-            max_side=model.max_side,
-        )
-
-
-@strawberry.type(description="Somebody who makes pictures.")
-class Provider:
-    name: str = strawberry.field(description="Give it as `provider`.")
-    is_default: bool = strawberry.field(description="Whether it is asked when nobody says.")
-    makes_ai_images: bool = strawberry.field(
-        description="Whether its pictures come from an AI model, and are marked so. "
-        "`card` is none: it sets words as a designed picture."
-    )
-    models: list[ProviderModel] = strawberry.field(description="Its models, the default first.")
-
-    @classmethod
-    def of(cls, provider: ImageProvider, *, is_default: bool) -> "Provider":
-        return cls(
-            name=provider.name,
-            is_default=is_default,
-            makes_ai_images=provider.makes_ai_images,
-            models=[
-                ProviderModel.of(model, is_default=index == 0)
-                for index, model in enumerate(provider.models)
-            ],
-        )
-
-
 @strawberry.type(description="Why something ended early.")
 class Failure:
     code: ErrorCode = strawberry.field(description="What went wrong, for programs.")
     message: str = strawberry.field(description="What went wrong and what to do, for people.")
+    remedy: str | None = strawberry.field(
+        description="What to do, where the message does not say that itself."
+    )
     retryable: bool = strawberry.field(description="Whether asking again may help.")
+    retry_after_seconds: float | None = strawberry.field(
+        description="When to ask again, where that is known."
+    )
 
 
 @strawberry.type(description="One wish for pictures, and how far it has come.")
@@ -91,18 +57,44 @@ class Generation(relay.Node):
     provider: str = strawberry.field(description="Who makes the pictures.")
     model: str = strawberry.field(description="With which model.")
     prompt: str = strawberry.field(description="From which words.")
+    revised_prompt: str | None = strawberry.field(
+        description="The words that the provider drew instead, where it tells."
+    )
+    negative_prompt: str | None = strawberry.field(description="What it shall not show.")
     requested_count: int = strawberry.field(description="How many pictures were wished for.")
     width: int = strawberry.field(description="Pixels, as asked of the provider.")
     height: int = strawberry.field(description="Pixels, as asked of the provider.")
+    quality: Quality | None = strawberry.field(description="The quality that was asked for.")
+    background: Background | None = strawberry.field(
+        description="The background that was asked for."
+    )
+    style: str | None = strawberry.field(description="The provider's style that was asked for.")
     seed: int | None = strawberry.field(description="The seed that was given.")
     progress: float = strawberry.field(description="0 to 1, of all its pictures.")
     stage: str = strawberry.field(description="What is being done now, in a word or two.")
     sequence: int = strawberry.field(
         description="Grows with every change; give it as `afterSequence` to go on watching."
     )
-    failure: Failure | None = strawberry.field(description="Why it failed, once it has.")
+    failure: Failure | None = strawberry.field(
+        description="Why it failed; on a success, why some of its pictures have not come."
+    )
+    notice: str | None = strawberry.field(
+        description="What to know of it all the same, as of a model that ends soon."
+    )
+    estimated_cost: Decimal = strawberry.field(
+        description="US dollars that it was thought to cost, which were set aside for it."
+    )
+    actual_cost: Decimal = strawberry.field(
+        description="US dollars that the provider has taken so far. See `ledger` for what counts."
+    )
+    expected_seconds: float | None = strawberry.field(
+        description="How long the provider usually takes for such a wish."
+    )
+    calls: int = strawberry.field(
+        description="How often the provider was asked: again only after an answer that is free."
+    )
     attempts: int = strawberry.field(
-        description="How often its job was started. The provider is called once at most."
+        description="How often its job was started. What may be paid for is asked for once."
     )
     created_at: datetime = strawberry.field(description="When it was wished for.")
     started_at: datetime | None = strawberry.field(description="When the provider was called.")
@@ -117,14 +109,24 @@ class Generation(relay.Node):
             provider=row.provider,
             model=row.model,
             prompt=row.prompt,
+            revised_prompt=row.revised_prompt,
+            negative_prompt=row.negative_prompt,
             requested_count=row.requested_count,
             width=row.width,
             height=row.height,
+            quality=Quality(row.quality) if row.quality else None,
+            background=Background(row.background) if row.background else None,
+            style=row.style,
             seed=row.seed,
             progress=row.progress,
             stage=row.stage,
             sequence=row.sequence,
             failure=_failure(row),
+            notice=row.notice,
+            estimated_cost=row.estimated_cost,
+            actual_cost=row.actual_cost,
+            expected_seconds=row.expected_seconds,
+            calls=row.calls,
             attempts=row.attempts,
             created_at=row.created_at,
             started_at=row.started_at,
@@ -137,6 +139,30 @@ class Generation(relay.Node):
     )
     def preview_url(self, info: Info) -> str | None:
         return info.context.urls.preview(self.row, PREVIEW_SECONDS)
+
+    @strawberry.field(description="Seconds since the provider was first asked, until it ended.")
+    def elapsed_seconds(self) -> float | None:
+        if self.row.started_at is None:
+            return None
+        return ((self.row.finished_at or models.now()) - self.row.started_at).total_seconds()
+
+    @strawberry.field(description="The generation whose recipe this one repeats.")
+    async def retry_of(self, info: Info) -> Optional["Generation"]:
+        if self.row.retry_of is None:
+            return None
+        row = await info.context.generation.load(self.row.retry_of)
+        return Generation.from_row(row) if row else None
+
+    @strawberry.field(
+        description="The images that it was made from, in their order, without those that are gone."
+    )
+    async def references(
+        self, info: Info
+    ) -> list[Annotated["Image", strawberry.lazy("graph.images")]]:
+        from graph.images import Image
+
+        rows = await info.context.image.load_many([UUID(id) for id in self.row.reference_image_ids])
+        return [Image.from_row(row) for row in rows if row]
 
     @strawberry.field(description="The pictures that have come, in the order of the wish.")
     async def images(self, info: Info) -> list[Annotated["Image", strawberry.lazy("graph.images")]]:
@@ -163,7 +189,9 @@ def _failure(row: models.Generation) -> Failure | None:
     return Failure(
         code=ErrorCode[row.failure_code],
         message=row.failure_message or "",
+        remedy=row.failure_remedy,
         retryable=row.failure_is_retryable,
+        retry_after_seconds=row.failure_retry_after,
     )
 
 
@@ -224,19 +252,11 @@ class GenerationQueries:
             page_info=page_info(page),
         )
 
-    @strawberry.field(description="Who can make pictures here, the default first.")
-    def providers(self, info: Info) -> list[Provider]:
-        studio = info.context.studio
-        by_rank = sorted(
-            studio.providers.values(), key=lambda p: (p.name != studio.default, p.name)
-        )
-        return [Provider.of(each, is_default=each.name == studio.default) for each in by_rank]
-
 
 # ---- asking --------------------------------------------------------------------------------------
 
 GenerateImageError = Annotated[
-    InvalidInputError | NotFoundError | ConflictError | UnavailableError,
+    InvalidInputError | NotFoundError | ConflictError | BudgetExceededError | UnavailableError,
     strawberry.union("GenerateImageError", description="Why a generation was not taken on."),
 ]
 CancelGenerationError = Annotated[
@@ -245,52 +265,22 @@ CancelGenerationError = Annotated[
 ]
 
 
-@strawberry.input(
-    description="A wish for pictures. Give a prompt, a contentId, or both. "
-    "Give a target, or width and height, or leave the size to us."
-)
-class GenerateImageInput:
-    prompt: str | None = strawberry.field(
-        default=None, description="What to make. Without it, the content's text."
-    )
-    content_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The post it is for."
-    )
-    provider: str | None = strawberry.field(
-        default=None, description="Who shall make it, see `providers`."
-    )
-    model: str | None = strawberry.field(default=None, description="With which of its models.")
-    count: int = strawberry.field(default=1, description="How many different pictures.")
-    target: Target | None = strawberry.field(
-        default=None, description="Where it will be shown. Default: INSTAGRAM_FEED."
-    )
-    width: int | None = strawberry.field(default=None, description="Pixels.")
-    height: int | None = strawberry.field(default=None, description="Pixels.")
-    seed: int | None = strawberry.field(
-        default=None, description="The same seed and words give the same pictures, where possible."
-    )
-    tags: list[str] | None = strawberry.field(
-        default=None, description="What the pictures will be tagged with."
-    )
-    alt_text: str | None = strawberry.field(
-        default=None, description="What the pictures will show, for those who cannot see them."
-    )
-    attach: bool = strawberry.field(
-        default=False, description="Whether to attach each picture to the content as it comes."
-    )
-    idempotency_key: str | None = strawberry.field(
-        default=None, description="A repeat with the same key gives back the first generation."
-    )
-
-
 @strawberry.type(description="The generation that was taken on; it is made outside the request.")
 class GenerateImagePayload:
     generation: Generation | None = strawberry.field(
         default=None, description="Watch it with `generationProgress`."
     )
+    notices: list[str] = strawberry.field(
+        default_factory=list,
+        description="What to know all the same, as of a model that ends soon, for people.",
+    )
     errors: list[GenerateImageError] = strawberry.field(
         default_factory=list, description="Why there is none; empty when there is."
     )
+
+    @classmethod
+    def of(cls, row: models.Generation) -> "GenerateImagePayload":
+        return cls(generation=Generation.from_row(row), notices=[row.notice] if row.notice else [])
 
 
 @strawberry.type(description="The generation as it is now.")
@@ -311,25 +301,23 @@ class GenerationMutations:
         info: Info,
         input: Annotated[GenerateImageInput, strawberry.argument(description="The wish.")],
     ) -> GenerateImagePayload:
-        row = await info.context.studio.generate(
-            info.context.viewer,
-            Wish(
-                prompt=input.prompt,
-                content_id=uuid_of(input.content_id, "Content") if input.content_id else None,
-                provider=input.provider,
-                model=input.model,
-                count=input.count,
-                target=input.target,
-                width=input.width,
-                height=input.height,
-                seed=input.seed,
-                tags=input.tags or (),
-                alt_text=input.alt_text,
-                attach=input.attach,
-                idempotency_key=input.idempotency_key,
-            ),
+        row = await info.context.studio.generate(info.context.viewer, wish_of(input))
+        return GenerateImagePayload.of(row)
+
+    @mutation("Wish once more for what a generation was asked for. The old one stays as it is.")
+    async def retry_generation(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The old generation's id.")],
+        idempotency_key: Annotated[
+            str | None,
+            strawberry.argument(description="A repeat with the same key gives back the same one."),
+        ] = None,
+    ) -> GenerateImagePayload:
+        row = await info.context.studio.retry(
+            info.context.viewer, uuid_of(id, "Generation"), idempotency_key=idempotency_key
         )
-        return GenerateImagePayload(generation=Generation.from_row(row))
+        return GenerateImagePayload.of(row)
 
     @mutation("Stop a generation, queued or running. Pictures that have come stay.")
     async def cancel_generation(

@@ -1,7 +1,7 @@
 """Images: what a picture is, how it is shown, and what can be changed of it."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 from uuid import UUID
 
 import strawberry
@@ -20,10 +20,9 @@ from graph.ids import uuid_of
 from storage import models, renditions, search
 from storage.errors import Rejected
 from storage.library import ImagePatch
-from storage.models import ImageOrigin
+from storage.models import ImageOrigin, Orientation
 from storage.rendering import Fit
 from storage.renditions import MAX_SIDE, ImageFormat
-from storage.search import Orientation
 
 if TYPE_CHECKING:
     from graph.contents import Attachment
@@ -217,6 +216,13 @@ class Image(relay.Node):
             return None
         row = await info.context.generation.load(self.row.generation_id)
         return Generation.from_row(row) if row else None
+
+    @strawberry.field(description="The image that it was made from, while that is there.")
+    async def parent(self, info: Info) -> Optional["Image"]:
+        if self.row.parent_id is None:
+            return None
+        row = await info.context.image.load(self.row.parent_id)
+        return Image.from_row(row) if row else None
 
     @strawberry.field(description="The bytes that it had before they were replaced, newest first.")
     async def versions(self, info: Info) -> list["ImageVersion"]:

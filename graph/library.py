@@ -1,96 +1,112 @@
-"""The library, page by page: which images, and in which order."""
+"""The library, page by page: which images, in which order, and how many there are of each kind."""
 
-from datetime import datetime
 from typing import Annotated
 
 import strawberry
 from strawberry import relay
 
-from graph import enums
+from graph import enums  # noqa: F401  # makes the enums known before they are used
 from graph.context import Info
+from graph.filters import ImageFilter, ImageSort
 from graph.ids import uuid_of
 from graph.images import Image
 from graph.pages import After, Before, First, Last, page_info, page_request
-from storage import search
-from storage.models import ImageOrigin
-from storage.search import Orientation, SortField, Usage
+from storage import facets, filters
+from storage.facets import MAX_TAGS, Count, Facet
+from storage.filters import Usage
+from storage.models import ImageOrigin, Orientation
+from storage.search import SortField
 
 
-@strawberry.input(description="A range of times. Every bound that is given must hold.")
-class DateTimeFilter:
-    gt: datetime | None = strawberry.field(default=None, description="Later than this.")
-    gte: datetime | None = strawberry.field(default=None, description="At this time or later.")
-    lt: datetime | None = strawberry.field(default=None, description="Earlier than this.")
-    lte: datetime | None = strawberry.field(default=None, description="At this time or earlier.")
+@strawberry.type(description="How many images came into the library in one way.")
+class OriginCount:
+    origin: ImageOrigin = strawberry.field(description="The way.")
+    count: int = strawberry.field(description="How many.")
 
 
-@strawberry.input(description="A choice of origins.")
-class ImageOriginFilter:
-    in_: list[ImageOrigin] = strawberry.field(name="in", description="Any of these.")
+@strawberry.type(description="How many images have a tag.")
+class TagCount:
+    tag: str = strawberry.field(description="The tag.")
+    count: int = strawberry.field(description="How many.")
 
 
-@strawberry.input(description="A choice by tags. Every list that is given must hold.")
-class TagFilter:
-    any: list[str] | None = strawberry.field(default=None, description="Has one of these.")
-    all: list[str] | None = strawberry.field(default=None, description="Has each of these.")
-    none: list[str] | None = strawberry.field(default=None, description="Has none of these.")
+@strawberry.type(description="How many images have a value.")
+class ValueCount:
+    value: str = strawberry.field(description="The value.")
+    count: int = strawberry.field(description="How many.")
 
 
-@strawberry.input(description="Which images: every field that is given must hold.")
-class ImageFilter:
-    ids: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="One of these images."
+@strawberry.type(description="How many images have a shape.")
+class OrientationCount:
+    orientation: Orientation = strawberry.field(description="The shape.")
+    count: int = strawberry.field(description="How many.")
+
+
+@strawberry.type(description="How many images came into the library in a month.")
+class MonthCount:
+    month: str = strawberry.field(description="The month in UTC, as `2026-11`.")
+    count: int = strawberry.field(description="How many.")
+
+
+@strawberry.type(description="How many images are used in one way. One can be used in several.")
+class UsageCount:
+    usage: Usage = strawberry.field(description="The way.")
+    count: int = strawberry.field(description="How many.")
+
+
+@strawberry.type(
+    description="How many images of each kind match, exactly, under the same filter and search. "
+    "Each is counted only when asked."
+)
+class ImageFacets:
+    filter: strawberry.Private[filters.ImageFilter]
+
+    @strawberry.field(description="By how they came into the library: every way.")
+    async def origins(self, info: Info) -> list[OriginCount]:
+        counts = await self._count(info, facets.origins)
+        return [OriginCount(origin=ImageOrigin(each.value), count=each.count) for each in counts]
+
+    @strawberry.field(
+        description="By tag: the most frequent first, of equally frequent ones in alphabetical "
+        "order."
     )
-    origin: ImageOriginFilter | None = strawberry.field(
-        default=None, description="How it came into the library."
-    )
-    created_at: DateTimeFilter | None = strawberry.field(
-        default=None, description="When it came into the library."
-    )
-    tags: TagFilter | None = strawberry.field(default=None, description="What it is tagged with.")
-    usage: Usage | None = strawberry.field(
-        default=None, description="Whether, and by what kind of content, it is used."
-    )
-    attached_to: strawberry.ID | None = strawberry.field(
-        default=None, description="Attached to this content."
-    )
-    orientation: Orientation | None = strawberry.field(default=None, description="Its shape.")
-    is_ai_generated: bool | None = strawberry.field(
-        default=None, description="Whether an AI model made it."
-    )
-    is_favorite: bool | None = strawberry.field(
-        default=None, description="Whether it is marked as a favourite."
-    )
-    is_deleted: bool = strawberry.field(
-        default=False, description="True looks in the trash, and only there."
-    )
+    async def tags(
+        self,
+        info: Info,
+        first: Annotated[
+            int, strawberry.argument(description=f"How many tags, 1 to {MAX_TAGS}.")
+        ] = 20,
+    ) -> list[TagCount]:
+        counts = await self._count(info, facets.most_tagged(first))
+        return [TagCount(tag=each.value, count=each.count) for each in counts]
 
-    def to_search(self, words: str | None) -> search.ImageFilter:
-        times, tags = self.created_at or DateTimeFilter(), self.tags or TagFilter()
-        return search.ImageFilter(
-            ids=None if self.ids is None else tuple(uuid_of(id, "Image") for id in self.ids),
-            origins=None if self.origin is None else tuple(self.origin.in_),
-            created_at=search.Between(gt=times.gt, gte=times.gte, lt=times.lt, lte=times.lte),
-            tags=search.Tagged(any=tags.any, all=tags.all, none=tags.none),
-            usage=self.usage,
-            attached_to=None if self.attached_to is None else uuid_of(self.attached_to, "Content"),
-            orientation=self.orientation,
-            is_ai_generated=self.is_ai_generated,
-            is_favorite=self.is_favorite,
-            is_deleted=self.is_deleted,
-            search=words,
-        )
-
-
-@strawberry.input(description="An order of images. Equal ones are ordered by their id.")
-class ImageSort:
-    field: SortField = strawberry.field(description="What to sort by.")
-    direction: enums.SortDirection = strawberry.field(
-        default=enums.SortDirection.DESC, description="Which end comes first."
+    @strawberry.field(
+        description="By the provider that made them, the most frequent first; others are left out."
     )
+    async def providers(self, info: Info) -> list[ValueCount]:
+        counts = await self._count(info, facets.providers)
+        return [ValueCount(value=each.value, count=each.count) for each in counts]
 
-    def to_search(self) -> search.Sort:
-        return search.Sort(self.field, descending=self.direction is enums.SortDirection.DESC)
+    @strawberry.field(description="By shape: every shape.")
+    async def orientations(self, info: Info) -> list[OrientationCount]:
+        counts = await self._count(info, facets.orientations)
+        return [
+            OrientationCount(orientation=Orientation(each.value), count=each.count)
+            for each in counts
+        ]
+
+    @strawberry.field(description="By the month in which they came, the newest first.")
+    async def months(self, info: Info) -> list[MonthCount]:
+        counts = await self._count(info, facets.months)
+        return [MonthCount(month=each.value, count=each.count) for each in counts]
+
+    @strawberry.field(description="By whether and how they are used: every way.")
+    async def usage(self, info: Info) -> list[UsageCount]:
+        counts = await self._count(info, facets.usage)
+        return [UsageCount(usage=Usage(each.value), count=each.count) for each in counts]
+
+    async def _count(self, info: Info, facet: Facet) -> list[Count]:
+        return await info.context.library.count_by(facet, info.context.viewer, self.filter)
 
 
 @strawberry.type(description="An image, and its place in the list.")
@@ -101,7 +117,7 @@ class ImageEdge:
 
 @strawberry.type(description="A page of images.")
 class ImageConnection:
-    filter: strawberry.Private[search.ImageFilter]
+    filter: strawberry.Private[filters.ImageFilter]
     edges: list[ImageEdge] = strawberry.field(description="The images, each with its cursor.")
     nodes: list[Image] = strawberry.field(description="The images.")
     page_info: relay.PageInfo = strawberry.field(description="Whether and where it goes on.")
@@ -109,6 +125,10 @@ class ImageConnection:
     @strawberry.field(description="How many images match in all, exactly. Counted only when asked.")
     async def total_count(self, info: Info) -> int:
         return await info.context.library.count_images(info.context.viewer, self.filter)
+
+    @strawberry.field(description="How many of each kind match in all.")
+    def facets(self) -> ImageFacets:
+        return ImageFacets(filter=self.filter)
 
 
 @strawberry.type
@@ -134,8 +154,9 @@ class LibraryQueries:
         search: Annotated[
             str | None,
             strawberry.argument(
-                description="Only those in whose filename, title, alt text or prompt all of these "
-                "words occur, in any case, with or without accents."
+                description="Only those in whose filename, title, tags, alt text or prompt each "
+                "of these words occurs, or begins a word, in any case, with or without accents. "
+                "A single letter or digit is found only as a word."
             ),
         ] = None,
         sort: Annotated[

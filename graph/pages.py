@@ -5,8 +5,8 @@ from typing import Annotated, TypeVar
 import strawberry
 from strawberry import relay
 
+from storage.cursors import Page, PageRequest
 from storage.errors import Rejected
-from storage.search import Page, PageRequest
 
 DEFAULT = 20
 MAX = 100

@@ -3,38 +3,48 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from anyio import to_thread
 
-from generation.provider import ImageProvider
-from generation.providers.card import CardProvider
+from generation.catalogue import Catalogue, open_catalogue
+from generation.prompts import PromptWriter, Rules, open_text_model
+from generation.providers.midjourney import result_hosts
+from generation.references import References
+from generation.results import Quarters, Results
 from generation.studio import Studio
 from generation.tasks import GenerationTask
 from graph.config import Settings
 from storage import failpoints
+from storage.changes import Changes
 from storage.contents import Contents
 from storage.database import Database
 from storage.decoders import Decoders
 from storage.direct_uploads import DirectUploads
-from storage.errors import Rejected, Unavailable
+from storage.errors import Unavailable
 from storage.fetching import Fetcher
 from storage.generations import Generations, queue_of
 from storage.imports import Imports
 from storage.intake import Intake
 from storage.jobs import Jobs, Reaper, Worker, only_process, postgres_dsn
 from storage.keeper import Keeper
+from storage.ledger import Ledger
 from storage.library import Library
+from storage.marks import Seal
 from storage.migrations import is_current, migrate
 from storage.objects import ObjectStore
 from storage.objects.fallback import FallbackStore
 from storage.objects.local import LocalObjectStore
-from storage.progress import LocalBus, PostgresBus
+from storage.progress import LIBRARY, PROGRESS, Bus, LocalBus, PostgresBus
 from storage.renditions import Renditions
 from storage.trash import Trash
 from storage.versions import Versions
@@ -43,6 +53,8 @@ from storage.viewers import Viewer, Viewers
 log = logging.getLogger(__name__)
 
 KEEP_JOBS = timedelta(days=7)
+PROMPT_SECONDS = 20.0
+ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,8 @@ class Parts:
     contents: Contents
     jobs: Jobs
     generations: Generations
+    changes: Changes
+    ledger: Ledger
     studio: Studio
     renditions: Renditions
     local_viewer: Viewer | None
@@ -141,6 +155,7 @@ async def open_parts(
             max_bytes=settings.max_upload_bytes,
             bounds=settings.bounds,
         )
+        seal = await to_thread.run_sync(_seal, settings)
         renditions = Renditions(
             database,
             keeper,
@@ -149,21 +164,29 @@ async def open_parts(
             memory_bytes=settings.rendition_memory_bytes,
             kept=settings.renditions_per_image,
             is_alone=alone,
+            seal=seal,
         )
         viewers = Viewers(database)
-        library = Library(database, keeper, intake)
+        changes = Changes(database)
+
+        async def changed(ids: Collection[UUID]) -> None:
+            for id in ids:
+                renditions.forget(id)
+            await changes.tell(ids)
+
+        library = Library(database, keeper, intake, seal=seal, changed=changed)
         versions = Versions(
             database,
             keeper,
             intake,
             kept=settings.versions_per_image,
-            changed=renditions.forget,
+            changed=changed,
         )
         trash = Trash(
             database,
             keeper,
             kept_for=timedelta(days=settings.trash_days),
-            changed=renditions.forget,
+            changed=changed,
         )
         direct_uploads = DirectUploads(
             database,
@@ -184,46 +207,46 @@ async def open_parts(
             )
         )
         contents = Contents(database)
-        providers = _providers(settings)
+        catalogue = await stack.enter_async_context(_open_catalogue(settings, arrivals, decoders))
         jobs = await Jobs.open(database.url, stack)
-        generations = Generations(database, jobs)
+        generations = Generations(
+            database, jobs, budgets=settings.budgets, waiting=settings.generations_waiting
+        )
 
         beside = _Beside()
         stack.push_async_callback(beside.stop)
         beside.start("hub", generations.hub.run())
         stack.callback(generations.hub.close)
-        if settings.is_embedded:
-            generations.bus = LocalBus(generations.hub.look_again)
-        else:
-            generations.bus = bus = PostgresBus(
-                postgres_dsn(database.url), generations.hub.look_again
-            )
-            beside.start("bus", bus.run())
+        beside.start("changes", changes.run())
+        stack.callback(changes.close)
+        buses = _Buses(settings, database)
+        generations.bus = buses.open(PROGRESS, generations.hub.look_again)
+        changes.bus = buses.open(LIBRARY, changes.hear)
+        for bus in buses.running:
+            beside.start("bus", bus)
+        beside.start("catalogue", catalogue.keep_fresh())
         if works:
             task = GenerationTask(
                 generations,
                 library,
                 keeper,
                 store,
-                providers,
+                catalogue.providers,
                 lease=timedelta(0) if settings.is_embedded else settings.lease,
             )
             worker = Worker(
                 database.url,
-                {queue_of(name): task.run for name in providers},
+                {queue_of(name): task.run for name in catalogue.providers},
                 embedded=settings.is_embedded,
             )
             if not settings.is_embedded:
                 reaper = Reaper(database.url, jobs, worker.executor_id)
                 await stack.enter_async_context(reaper.alive())
-            await worker.start(
-                at_once=settings.generations_at_once,
-                at_once_for_one=settings.generations_per_workspace,
-                poll_seconds=0.1,
-            )
+            limits = {queue_of(name): settings.limits_of(name) for name in catalogue.providers}
+            await worker.start(limits, poll_seconds=0.1)
             stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
             sweeping = (keeper, trash, direct_uploads, generations, jobs)
-            beside.start("sweep", _sweep(settings, *sweeping))
+            beside.start("sweep", _sweep(settings, catalogue.providers, *sweeping))
 
         yield Parts(
             database=database,
@@ -238,19 +261,108 @@ async def open_parts(
             contents=contents,
             jobs=jobs,
             generations=generations,
-            studio=Studio(generations, contents, providers, default=settings.provider),
+            changes=changes,
+            ledger=Ledger(database, settings.budgets),
+            studio=Studio(
+                generations,
+                contents,
+                References(library, store),
+                catalogue,
+                writer=await stack.enter_async_context(_open_writer(settings)),
+            ),
             renditions=renditions,
             local_viewer=await viewers.local() if settings.has_local_viewer else None,
         )
 
 
-def _providers(settings: Settings) -> dict[str, ImageProvider]:
-    providers: list[ImageProvider] = [CardProvider(stage_seconds=settings.card_stage_seconds)]
-    named = {provider.name: provider for provider in providers}
-    if settings.provider not in named:
-        known = ", ".join(sorted(named))
-        raise Rejected(f"DARKROOM_PROVIDER is {settings.provider!r}. Choose from: {known}.")
-    return named
+@asynccontextmanager
+async def _open_catalogue(
+    settings: Settings, folder: Path | None, decoders: Decoders
+) -> AsyncIterator[Catalogue]:
+    """Every provider that is set up, with what it needs of us."""
+    options = settings.catalogue
+    async with AsyncExitStack() as stack:
+
+        async def results(base_url: str | None, hosts: Collection[str]) -> Results:
+            """From hosts that the operator has named, wherever those are."""
+            port = urlsplit(base_url or "").port
+            fetcher = Fetcher(
+                hosts=hosts,
+                ports=(80, 443) if port is None else (80, 443, port),
+                allowed_networks=ANYWHERE,
+                seconds=settings.import_seconds,
+                max_bytes=settings.max_upload_bytes,
+                at_once=settings.imports_at_once,
+            )
+            return Results(
+                await stack.enter_async_context(fetcher), max_bytes=settings.max_upload_bytes
+            )
+
+        compatible = options.compatible.base_url if options.compatible else None
+        proxy = options.midjourney
+        opening = open_catalogue(
+            options,
+            fetch=await results(compatible, [urlsplit(compatible or "").hostname or ""]),
+            fetch_midjourney=await results(
+                proxy.base_url if proxy else None, result_hosts(proxy) if proxy else []
+            ),
+            quarter=Quarters(folder, decoders, bounds=settings.bounds),
+        )
+        yield await stack.enter_async_context(opening)
+
+
+@asynccontextmanager
+async def _open_writer(settings: Settings) -> AsyncIterator[PromptWriter]:
+    """What turns posts into prompts: rules, or a text model where one is set."""
+    if settings.prompt_model is None or settings.openai_api_key is None:
+        yield Rules()
+        return
+    opening = open_text_model(
+        settings.openai_api_key,
+        settings.prompt_model,
+        settings.openai_base_url,
+        PROMPT_SECONDS,
+    )
+    async with opening as model:
+        yield model
+
+
+def _seal(settings: Settings) -> Seal | None:
+    """Who signs AI pictures. Raises Unavailable for what cannot sign."""
+    if settings.c2pa_certificates is None or settings.c2pa_private_key is None:
+        return None
+    from generation.provenance import Signer, SignerOptions  # a large library
+
+    options = SignerOptions(
+        settings.c2pa_certificates,
+        settings.c2pa_private_key,
+        settings.c2pa_algorithm,
+        settings.c2pa_timestamp_url,
+    )
+    return Signer(options, version=version("darkroom"))
+
+
+class _Buses:
+    """What carries messages to every process, and what has to run for that."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self.running: list[Coroutine[Any, Any, None]] = []
+
+    def open(self, channel: str, heard: Callable[[UUID | None], None]) -> Bus:
+        if self._settings.is_embedded:
+            return LocalBus(heard)
+        if self._settings.redis_url is not None:
+            from storage.redis_bus import RedisBus  # not everybody has one
+
+            url, prefix = self._settings.redis_url.get_secret_value(), self._settings.redis_prefix
+            redis = RedisBus(url, heard, channel=channel, prefix=prefix)
+            self.running.append(redis.run())
+            return redis
+        postgres = PostgresBus(postgres_dsn(self._database.url), heard, channel=channel)
+        self.running.append(postgres.run())
+        return postgres
 
 
 def _empty_folder(path: Path) -> Path:
@@ -277,6 +389,7 @@ class _Beside:
 
 async def _sweep(
     settings: Settings,
+    providers: Collection[str],
     keeper: Keeper,
     trash: Trash,
     direct_uploads: DirectUploads,
@@ -290,6 +403,7 @@ async def _sweep(
             await direct_uploads.forget_expired()
             swept = await keeper.sweep()
             lost = await generations.fail_lost(4 * settings.lease)
+            lost += await generations.fail_unserved(providers, 4 * settings.lease)
             await jobs.forget(KEEP_JOBS)
             if swept or lost or purged:
                 log.info("sweep.done objects=%s generations=%s purged=%s", swept, lost, purged)

@@ -9,10 +9,13 @@ from strawberry import relay
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
+from graph import changes
 from graph.arrivals import ArrivalMutations
+from graph.changes import ChangeSubscriptions
 from graph.contents import Attachment, Content, ContentMutations, ContentQueries
 from graph.context import Info
 from graph.errors import told
+from graph.executor import CompiledExecutor
 from graph.generations import (
     Generation,
     GenerationFinished,
@@ -25,9 +28,12 @@ from graph.generations import (
 from graph.ids import parse_id
 from graph.images import Image, ImageMutations
 from graph.library import LibraryQueries
+from graph.money import MoneyQueries
 from graph.operations import Limits, Operations, Schema
+from graph.providers import ProviderQueries
+from graph.scalars import SCALARS
 from graph.trash import TrashMutations
-from graph.uploads import SCALARS
+from graph.wishes import WishQueries
 from storage.errors import Rejected
 
 MAX_NODES = 100
@@ -56,7 +62,9 @@ async def _node(info: Info, id: str) -> relay.Node | None:
 
 
 @strawberry.type(description="Everything that can be read.")
-class Query(LibraryQueries, ContentQueries, GenerationQueries):
+class Query(
+    LibraryQueries, ContentQueries, GenerationQueries, WishQueries, ProviderQueries, MoneyQueries
+):
     @strawberry.field(description="Anything that has an id; null for what is not there.")
     async def node(
         self,
@@ -89,7 +97,7 @@ class Mutation(
 
 
 @strawberry.type(description="Everything that can be watched.")
-class Subscription(GenerationSubscriptions):
+class Subscription(GenerationSubscriptions, ChangeSubscriptions):
     pass
 
 
@@ -109,7 +117,8 @@ def create_schema(limits: Limits) -> Schema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[GenerationProgressed, GenerationImageReady, GenerationFinished],
+        types=[GenerationProgressed, GenerationImageReady, GenerationFinished, *changes.TYPES],
         extensions=[Operations.with_limits(limits)],
+        execution_context_class=CompiledExecutor,
         config=StrawberryConfig(scalar_map=SCALARS),  # sort_schema breaks unions in 0.341
     )

@@ -14,9 +14,9 @@ from storage.attachments import attached_to, hold, put_into, renumber
 from storage.database import Database
 from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected
 from storage.failpoints import reach
+from storage.filters import moment
 from storage.inputs import check_version, checked_text
 from storage.models import Attachment, Content, ContentState, now
-from storage.search import moment
 from storage.viewers import Viewer
 
 MAX_TEXT = 32_000

@@ -1,4 +1,4 @@
-"""`python -m storage.decoder`: examines one file after the other, under limits of its own.
+"""`python -m storage.decoder`: decodes one file after the other, under limits of its own.
 
 A line of JSON in, a line of JSON out, until the input ends. `storage.decoders` is the other side.
 """
@@ -8,10 +8,13 @@ import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from storage.containers import Bounds
 from storage.errors import Rejected
 from storage.examination import Paths, examine
+from storage.marks import Mark
+from storage.quarters import quarter
 
 NO_LIMIT = resource.RLIM_INFINITY
 
@@ -23,11 +26,17 @@ def main(memory_bytes: int) -> None:
         print(json.dumps(_answer(json.loads(line))), flush=True)  # noqa: T201  # it is the answer
 
 
-def _answer(question: dict[str, dict[str, object]]) -> dict[str, object]:
-    _allow_cpu(int(str(question["seconds"]).split(".")[0]) + 2)
-    paths = Paths(**{name: Path(str(path)) for name, path in question["paths"].items()})
+def _answer(question: dict[str, Any]) -> dict[str, object]:
+    _allow_cpu(int(question["seconds"]) + 2)
+    paths = {name: Path(path) for name, path in question["paths"].items()}
+    bounds = Bounds(**question["bounds"])
+    mark = Mark(question["mark"]) if question["mark"] else None
     try:
-        examination = examine(paths, Bounds(**question["bounds"]))  # type: ignore[arg-type]  # as sent
+        match question["order"]:
+            case "quarter":
+                return {"quarters": len(quarter(paths["source"], paths["folder"], bounds))}
+            case _:
+                return {"examination": asdict(examine(Paths(**paths), bounds, mark))}
     except Rejected as verdict:
         return {
             "verdict": type(verdict).__name__,
@@ -35,7 +44,6 @@ def _answer(question: dict[str, dict[str, object]]) -> dict[str, object]:
             "limit": verdict.limit,
             "actual": verdict.actual,
         }
-    return {"examination": asdict(examination)}
 
 
 def _allow_cpu(seconds: int) -> None:

@@ -9,11 +9,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from storage import quarters
 from storage.containers import Bounds
 from storage.errors import (
     CorruptFile,
@@ -23,6 +25,7 @@ from storage.errors import (
     UnsupportedMediaType,
 )
 from storage.examination import Examination, Paths
+from storage.marks import Mark
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +50,23 @@ class Decoders:
         self._idle: list[_Decoder] = []
         self._is_closed = False
 
-    async def examine(self, paths: Paths, bounds: Bounds) -> Examination:
+    async def examine(self, paths: Paths, bounds: Bounds, mark: Mark | None = None) -> Examination:
         """Raises UnsupportedMediaType, CorruptFile, TooManyPixels, Rejected, or RateLimited."""
+        told = await self._have_done("examine", asdict(paths), bounds, mark)
+        return Examination(**told["examination"])
+
+    async def quarter(self, source: Path, folder: Path, bounds: Bounds) -> list[Path]:
+        """The four quarters of a picture, as `storage.quarters` puts them into the folder.
+
+        Raises what `examine` does.
+        """
+        await self._have_done("quarter", {"source": source, "folder": folder}, bounds)
+        return [folder / name for name in quarters.NAMES]  # whatever the decoder says
+
+    async def _have_done(
+        self, order: str, paths: Mapping[str, Path], bounds: Bounds, mark: Mark | None = None
+    ) -> Mapping[str, Any]:
+        """What a decoder answers to the order, once there is one."""
         if self._taken >= self._places:
             raise RateLimited(
                 f"{self._taken} pictures are being taken in already. Try again in a few seconds.",
@@ -57,7 +75,7 @@ class Decoders:
         self._taken += 1
         try:
             async with self._workers, self._decoder() as decoder:
-                told = await self._ask(decoder, paths, bounds)
+                told = await self._ask(decoder, order, paths, bounds, mark)
         finally:
             self._taken -= 1
         if isinstance(told, Rejected):
@@ -87,12 +105,19 @@ class Decoders:
             self._idle.append(decoder)
 
     async def _ask(
-        self, decoder: "_Decoder", paths: Paths, bounds: Bounds
-    ) -> Examination | Rejected:
+        self,
+        decoder: "_Decoder",
+        order: str,
+        paths: Mapping[str, Path],
+        bounds: Bounds,
+        mark: Mark | None,
+    ) -> Mapping[str, Any] | Rejected:
         """What the decoder says; a file that it refuses is nothing that went wrong with it."""
         question = {
-            "paths": {name: str(path) for name, path in asdict(paths).items()},
+            "order": order,
+            "paths": {name: str(path) for name, path in paths.items()},
             "bounds": asdict(bounds),
+            "mark": mark,
             "seconds": self._seconds,
         }
         try:
@@ -111,13 +136,13 @@ class Decoders:
                 "The file breaks the decoder, or needs too much memory. Export it anew.",
                 field="file",
             )
-        told = json.loads(answer)
+        told: dict[str, Any] = json.loads(answer)
         if "verdict" in told:
             verdict = VERDICTS[told["verdict"]]
             return verdict(
                 str(told["message"]), field="file", limit=told["limit"], actual=told["actual"]
             )
-        return Examination(**told["examination"])
+        return told
 
 
 class _Decoder:

@@ -6,6 +6,7 @@ LibraryError
 │  ├─ ImageInUse     … the picture still stands in a content
 │  └─ DuplicateImage … another picture in the library has these bytes
 ├─ Rejected       the input is at fault; the same call will fail again
+│  ├─ BudgetExceeded … it would cost more than is left
 │  └─ Refused        … by a provider (generation/errors.py)
 └─ Unavailable    something we depend on failed; the same call may work later
    └─ RateLimited    … after `retry_after` seconds
@@ -13,14 +14,19 @@ LibraryError
 Anything else is a bug: logged with its traceback, shown as "Internal server error."
 """
 
+from decimal import Decimal
 from typing import ClassVar
 from uuid import UUID
 
 
 class LibraryError(Exception):
-    """An expected failure. Its message is written for the client to read."""
+    """An expected failure. Its message is written for the client to read.
+
+    `remedy` is what to do about it, where that is not said in the message.
+    """
 
     code: ClassVar[str] = "LIBRARY_ERROR"
+    remedy: ClassVar[str | None] = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -117,6 +123,17 @@ class UnsupportedMediaType(Rejected):
 
 class CorruptFile(Rejected):
     code = "CORRUPT_FILE"
+
+
+class BudgetExceeded(Rejected):
+    """US dollars: `remaining` is left of this month's budget, `estimated` would be needed."""
+
+    code = "BUDGET_EXCEEDED"
+
+    def __init__(self, message: str, *, remaining: Decimal, estimated: Decimal) -> None:
+        super().__init__(message, limit=float(remaining), actual=float(estimated))
+        self.remaining = remaining
+        self.estimated = estimated
 
 
 class UnreachableUrl(Rejected):

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from storage.containers import Bounds, Rewritten, avif, rewrite
-from storage.containers.xmp import declares_ai
+from storage.containers import Bounds, Rewritten, avif, c2pa, rewrite, xmp
 from storage.errors import CorruptFile, Rejected, TooManyPixels
+from storage.marks import Mark, combined
 from storage.perceptual import perceptual_hash
-from storage.rendering import Format, Spec, render_opened
+from storage.rendering import Format, Spec, render_opened, xmp_of
 from storage.thumbhash import thumbhash
 
 # What Pillow may open, once we know what it is: MPO is how it names some JPEGs.
@@ -47,7 +47,8 @@ class Examination:
 
     `dominant_color` is `#rrggbb`; `thumbhash` is base64; `perceptual_hash` 16 hexadecimal digits.
     `source_media_type` is what came in, `media_type` what the clean file is. `grid_media_type` is
-    that of the grid rendition.
+    that of the grid rendition. `declares_ai` and `has_c2pa` tell of the file as it came in; `mark`
+    is what clean file and grid rendition say (but no GIF).
     """
 
     media_type: str
@@ -64,13 +65,19 @@ class Examination:
     byte_size: int
     sha256: str
     grid_media_type: str
+    mark: Mark | None = None
+
+    def __post_init__(self) -> None:
+        if self.mark is not None:  # it may come as JSON has it
+            object.__setattr__(self, "mark", Mark(self.mark))
 
 
-def examine(paths: Paths, bounds: Bounds) -> Examination:
+def examine(paths: Paths, bounds: Bounds, mark: Mark | None = None) -> Examination:
     """Identify a file by its bytes, keep only what makes its picture, and decode that fully.
 
-    Raises UnsupportedMediaType, CorruptFile, TooManyPixels, or Rejected for other bounds; those
-    are checked before anything is decoded.
+    `mark` is what its maker says, and is combined with what the file does. Raises
+    UnsupportedMediaType, CorruptFile, TooManyPixels, or Rejected for other bounds; those are
+    checked before anything is decoded.
     """
     # Pillow warns of sizes that we refuse ourselves, and of metadata that we do not keep.
     warnings.simplefilter("ignore")
@@ -78,10 +85,10 @@ def examine(paths: Paths, bounds: Bounds) -> Examination:
     data = paths.source.read_bytes()
     source_media_type = _boxed_media_type(data)
     if source_media_type is None:
-        kept = rewrite(data, bounds)
+        kept = rewrite(data, bounds, mark)
         source_media_type = kept.media_type
     else:
-        kept = _reencoded(data, source_media_type, bounds)
+        kept = _reencoded(data, source_media_type, bounds, mark)
     del data
     paths.clean.write_bytes(kept.data)
     has_alpha, grid_format, grid = _decoded(kept)
@@ -104,6 +111,7 @@ def examine(paths: Paths, bounds: Bounds) -> Examination:
             byte_size=len(kept.data),
             sha256=hashlib.sha256(kept.data).hexdigest(),
             grid_media_type=grid_format.media_type,
+            mark=kept.mark,
         )
 
 
@@ -117,7 +125,7 @@ def _decoded(kept: Rewritten) -> tuple[bool, Format, bytes]:
         with Image.open(BytesIO(kept.data), formats=FORMATS[kept.media_type]) as picture:
             has_alpha = picture.has_transparency_data
             format = Format.WEBP if has_alpha else Format.JPEG
-            (grid,) = render_opened(picture, [Spec(width=GRID, format=format)])
+            (grid,) = render_opened(picture, [Spec(width=GRID, format=format)], kept.mark)
             for frame in range(1, kept.frames):
                 picture.seek(frame)
                 picture.load()
@@ -151,7 +159,7 @@ def _boxed_media_type(data: bytes) -> str | None:
     return "image/heic" if brands & HEIC_BRANDS else None
 
 
-def _reencoded(data: bytes, source_media_type: str, bounds: Bounds) -> Rewritten:
+def _reencoded(data: bytes, source_media_type: str, bounds: Bounds, mark: Mark | None) -> Rewritten:
     """AVIF as AVIF, and HEIC as JPEG, which browsers show; upright, with its colour profile.
 
     The picture alone is taken out and written anew, unless there is nothing else in the file.
@@ -166,9 +174,10 @@ def _reencoded(data: bytes, source_media_type: str, bounds: Bounds) -> Rewritten
             frames = getattr(picture, "n_frames", 1)
             _check_size(picture, frames, bounds)
             if not is_heic and frames == 1 and avif.is_bare(memoryview(data)):
-                return _as_it_is(data, picture)
+                return _as_it_is(data, picture, mark)
             profile = picture.info.get("icc_profile")
-            xmp = picture.info.get("xmp") or b""
+            declared = combined(xmp.declared(xmp_of(picture)), c2pa.declared(data))
+            mark = combined(declared, mark)
             pages = []
             for frame in range(1 if is_heic else frames):
                 picture.seek(frame)
@@ -182,7 +191,7 @@ def _reencoded(data: bytes, source_media_type: str, bounds: Bounds) -> Rewritten
         for key in ("exif", "xmp"):  # Pillow would write them into the new file
             page.info.pop(key, None)
     if is_heic:
-        encoded = _as_jpeg(first.convert("RGB"), profile)
+        encoded = _as_jpeg(first.convert("RGB"), profile, mark)
     else:
         first.save(
             encoded,
@@ -191,6 +200,7 @@ def _reencoded(data: bytes, source_media_type: str, bounds: Bounds) -> Rewritten
             subsampling="4:4:4",  # else colours that came in full lose theirs at the edges
             speed=8,
             icc_profile=profile,
+            xmp=mark.packet if mark else b"",
             save_all=len(pages) > 1,
             append_images=pages[1:],
             duration=[page.info.get("duration", 0) for page in pages],
@@ -203,31 +213,42 @@ def _reencoded(data: bytes, source_media_type: str, bounds: Bounds) -> Rewritten
         orientation=1,
         frames=len(pages),
         has_icc=profile is not None,
-        declares_ai=declares_ai(xmp if isinstance(xmp, bytes) else xmp.encode()),
+        declared=declared,
         has_c2pa=b"c2pa" in data,
+        mark=mark,
     )
 
 
-def _as_it_is(data: bytes, picture: Image.Image) -> Rewritten:
+def _as_it_is(data: bytes, picture: Image.Image, mark: Mark | None) -> Rewritten:
     """An AVIF with nothing but its picture. It is decoded like all others before it counts."""
+    declared = xmp.declared(xmp_of(picture))
+    mark = combined(declared, mark)
     return Rewritten(
-        data=data,
+        data=avif.marked(memoryview(data), mark) if mark and mark is not declared else data,
         media_type="image/avif",
         width=picture.width,
         height=picture.height,
         orientation=1,
         frames=1,
         has_icc=False,
-        declares_ai=False,
+        declared=declared,
         has_c2pa=False,
+        mark=mark,
     )
 
 
-def _as_jpeg(picture: Image.Image, profile: bytes | None) -> BytesIO:
+def _as_jpeg(picture: Image.Image, profile: bytes | None, mark: Mark | None) -> BytesIO:
     """The smallest of a few that nobody can tell from the picture: 45 dB, or the best there is."""
     for quality in (95, 98, 100):
         encoded = BytesIO()
-        picture.save(encoded, "JPEG", quality=quality, subsampling="4:4:4", icc_profile=profile)
+        picture.save(
+            encoded,
+            "JPEG",
+            quality=quality,
+            subsampling="4:4:4",
+            icc_profile=profile,
+            xmp=mark.packet if mark else b"",
+        )
         with Image.open(encoded) as again:
             if _psnr(picture, again) >= HEIC_DECIBELS:
                 break

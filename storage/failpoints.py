@@ -1,7 +1,7 @@
 """Named points where a test lets the process die, as by `kill -9`, to see what is left.
 
 `reach("object.written")` does nothing unless that point is armed. Which points there are, and what
-must hold after each, is in tests/end_to_end/test_failpoints.py.
+must hold after each, is in test_failpoints.py and test_generation_crashes.py in tests/end_to_end.
 """
 
 import os

@@ -51,7 +51,8 @@ class Refused(Exception):
 class Fetcher:
     """Opened with `async with`. `at_once` fetches at a time; `waiting` more wait for their turn.
 
-    Addresses in `allowed_networks` may be fetched from although they are not public. Each fetch has
+    Addresses in `allowed_networks` may be fetched from although they are not public. If there are
+    `hosts`, only those may: names, or `.example.com` for whatever is below that. Each fetch has
     `seconds` in all, and gives at most `max_bytes`.
     """
 
@@ -59,6 +60,7 @@ class Fetcher:
         self,
         *,
         ports: Collection[int] = (80, 443),
+        hosts: Collection[str] | None = None,
         allowed_networks: Sequence[Network] = (),
         seconds: float = 30,
         max_bytes: int,
@@ -67,6 +69,7 @@ class Fetcher:
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._ports = ports
+        self._hosts = hosts
         self._allowed_networks = allowed_networks
         self._seconds = seconds
         self._max_bytes = max_bytes
@@ -154,6 +157,8 @@ class Fetcher:
             raise Refused("no host")
         if url.port not in self._ports:
             raise Refused(f"port {url.port}")
+        if self._hosts is not None and not is_among(url.raw_host or "", self._hosts):
+            raise Refused("a host that is not on the list")
         try:
             address = ip_address(url.host.partition("%")[0])
         except ValueError:
@@ -214,6 +219,15 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+
+def is_among(host: str, hosts: Collection[str]) -> bool:
+    """Whether a host is one of these, or below one that begins with a dot. Case is no matter."""
+    host = host.lower()
+    return any(
+        host.endswith(each) if each.startswith(".") else host == each
+        for each in (name.lower() for name in hosts)
+    )
 
 
 def is_reachable(

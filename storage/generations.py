@@ -3,22 +3,27 @@
 The row is final once its status is: nothing reports over that. `sequence` grows with every change.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from decimal import Decimal
+from statistics import median
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import func, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from storage import idempotency
+from storage import idempotency, ledger
 from storage.attachments import hold, put_into
+from storage.cursors import Page, PageRequest, cut, page_of
 from storage.database import Database
-from storage.errors import NotFound
+from storage.errors import Conflict, LibraryError, NotFound, RateLimited, Unavailable
+from storage.failpoints import reach
 from storage.jobs import Jobs
+from storage.ledger import Budgets
 from storage.models import (
     FINAL,
     Content,
@@ -29,15 +34,24 @@ from storage.models import (
     now,
 )
 from storage.progress import Bus, Hub
-from storage.search import Page, PageRequest, cut, page_of
 from storage.viewers import Viewer
 
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+NOBODY_KNOWS = (OUTCOME_UNKNOWN, "INTERNAL", Unavailable.code)
+"""Ends after which a call to the provider may have been paid for, or not: the last is of our own
+database or store, which may have failed us just when the price was told."""
+
+OPERATION = "generateImage"
+QUEUE_RETRY_AFTER = 30.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:
-    """What is wished for, already checked against the provider's abilities."""
+    """What is wished for, already checked against the provider's abilities.
+
+    `estimated_cost` is in US dollars, and will be reserved; `expected_seconds` is how long it will
+    take if nobody knows better.
+    """
 
     provider: str
     model: str
@@ -45,11 +59,43 @@ class NewGeneration:
     count: int
     width: int
     height: int
+    quality: str | None = None
+    background: str | None = None
+    negative_prompt: str | None = None
+    style: str | None = None
     seed: int | None = None
+    reference_image_ids: Sequence[UUID] = ()
+    mask_image_id: UUID | None = None
     tags: Sequence[str] = ()
     alt_text: str | None = None
     content_id: UUID | None = None
     attach: bool = False
+    retry_of: UUID | None = None
+    notice: str | None = None
+    estimated_cost: Decimal = Decimal(0)
+    expected_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a generation ended without all its pictures. `retry_after` is in seconds."""
+
+    code: str
+    message: str
+    remedy: str | None = None
+    retry_after: float | None = None
+    is_retryable: bool = False
+
+    @classmethod
+    def of(cls, error: LibraryError, *, told: str | None = None) -> "Failure":
+        """`told` stands for the error's own message."""
+        return cls(
+            error.code,
+            told or error.message,
+            error.remedy,
+            getattr(error, "retry_after", None),
+            is_retryable=isinstance(error, Unavailable),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,73 +125,123 @@ class Event:
 
 
 class Generations:
-    """`bus` is told of every change after it is committed."""
+    """`bus` is told of every change after it is committed.
 
-    def __init__(self, database: Database, jobs: Jobs) -> None:
+    A viewer may have `waiting` generations in the queue, and spend what `budgets` allow.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        jobs: Jobs,
+        *,
+        budgets: Budgets = Budgets(),  # noqa: B008  # it is frozen
+        waiting: int = 100,
+    ) -> None:
         self._database = database
         self._jobs = jobs
+        self._budgets = budgets
+        self._waiting = waiting
         self.hub: Hub[State] = Hub(self._state)
         self.bus: Bus | None = None
 
     # ---- for viewers --------------------------------------------------------------------------
 
-    async def request(
-        self, viewer: Viewer, new: NewGeneration, *, idempotency_key: str | None = None
-    ) -> Generation:
-        """Queue it. The row and its job come into being together, or not at all.
+    async def recall(
+        self, viewer: Viewer, idempotency_key: str | None, stands_for: object
+    ) -> Generation | None:
+        """What an earlier request with this key made. Raises IdempotencyMismatch."""
+        use = idempotency.Use.of(idempotency_key, OPERATION, stands_for)
+        if use is None:
+            return None
+        async with self._database.reading() as session:
+            earlier = await idempotency.recall(session, viewer, use)
+            return await _found(session, viewer, earlier) if earlier else None
 
-        A repeat under the same key gives the first generation back. Raises IdempotencyMismatch,
-        NotFound (for the content), Rejected.
+    async def request(
+        self,
+        viewer: Viewer,
+        new: NewGeneration,
+        *,
+        idempotency_key: str | None = None,
+        stands_for: object = None,
+    ) -> Generation:
+        """Queue it. The row, its job and its money come into being together, or not at all.
+
+        A repeat under the same key gives the first generation back; `stands_for` is what the key
+        was given for, where that is not `new`. Raises IdempotencyMismatch, NotFound (for the
+        content), BudgetExceeded, RateLimited.
         """
-        use = idempotency.Use.of(idempotency_key, "generateImage", new)
-        generation = Generation(
-            workspace_id=viewer.workspace_id,
-            requested_by=viewer.name,
-            provider=new.provider,
-            model=new.model,
-            prompt=new.prompt,
-            requested_count=new.count,
-            width=new.width,
-            height=new.height,
-            seed=new.seed,
-            tags=list(new.tags),
-            alt_text=new.alt_text,
-            content_id=new.content_id,
-            attach=new.attach,
-        )
+        use = idempotency.Use.of(idempotency_key, OPERATION, stands_for or new)
         try:
-            async with self._database.writing() as session:
-                if use and (earlier := await idempotency.recall(session, viewer, use)):
-                    return await _found(session, viewer, earlier)
-                if new.content_id is not None:
-                    content = await session.get(Content, new.content_id)
-                    if content is None or content.workspace_id != viewer.workspace_id:
-                        raise NotFound("content", new.content_id)
-                session.add(generation)
-                await session.flush()
-                if use:
-                    await idempotency.remember(session, viewer, use, generation.id)
-                await self._jobs.enqueue(
-                    session,
-                    generation.id,
-                    queue=queue_of(new.provider),
-                    fair_by=viewer.workspace_id,
-                )
-            return generation
+            return await self._queue(viewer, new, use)
         except IntegrityError:
             if use is None:
                 raise
-            # A twin of this request came first; its generation is the answer to both.
+            # Another operation took the key while we were writing.
             async with self._database.reading() as session:
-                first = await idempotency.recall(session, viewer, use)
-                if first is None:
-                    raise
-                return await _found(session, viewer, first)
+                await idempotency.recall(session, viewer, use)
+            raise
+
+    async def _queue(
+        self, viewer: Viewer, new: NewGeneration, use: idempotency.Use | None
+    ) -> Generation:
+        async with self._database.writing() as session:
+            month = await ledger.lock(session, viewer)
+            if use and (earlier := await idempotency.recall(session, viewer, use)):
+                return await _found(session, viewer, earlier)
+            if new.content_id is not None:
+                content = await session.get(Content, new.content_id)
+                if content is None or content.workspace_id != viewer.workspace_id:
+                    raise NotFound("content", new.content_id)
+            await self._check_queue(session, viewer)
+            generation = _row(viewer, new, await _usual_seconds(session, viewer, new))
+            session.add(generation)
+            await session.flush()
+            await ledger.reserve(session, generation, month, self._budgets)
+            if use:
+                await idempotency.remember(session, viewer, use, generation.id)
+            await self._jobs.enqueue(
+                session,
+                generation.id,
+                queue=queue_of(new.provider),
+                fair_by=f"{viewer.workspace_id}:{viewer.name}",
+            )
+            reach("generation.queueing")
+        reach("generation.queued")
+        return generation
+
+    async def _check_queue(self, session: AsyncSession, viewer: Viewer) -> None:
+        """Raises RateLimited."""
+        queued = (
+            await session.exec(
+                select(func.count())
+                .select_from(Generation)
+                .where(
+                    Generation.status == GenerationStatus.QUEUED,
+                    Generation.workspace_id == viewer.workspace_id,
+                    Generation.requested_by == viewer.name,
+                )
+            )
+        ).one()
+        if queued >= self._waiting:
+            raise RateLimited(
+                f"{queued} generations of yours are waiting already, and {self._waiting} may. "
+                "Let some of them come, or cancel them.",
+                retry_after=QUEUE_RETRY_AFTER,
+            )
 
     async def generation(self, viewer: Viewer, id: UUID) -> Generation:
         """Raises NotFound."""
         async with self._database.reading() as session:
             return await _found(session, viewer, id)
+
+    async def ended(self, viewer: Viewer, id: UUID) -> Generation:
+        """Raises NotFound; Conflict while it still goes on."""
+        generation = await self.generation(viewer, id)
+        if not generation.status.is_final:
+            raise Conflict("The generation has not ended. Wait for it, or cancel it first.")
+        return generation
 
     async def by_id(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Generation | None]:
         """In the order of `ids`, None for what is not there or not the viewer's."""
@@ -179,7 +275,7 @@ class Generations:
         """
         await self.generation(viewer, id)
         # Our own truth first, then the engine: whatever happens between, nothing is made.
-        if await self.end(id, GenerationStatus.CANCELLED, stage="cancelled"):
+        if await self._end(id, GenerationStatus.CANCELLED, stage="cancelled"):
             await self._jobs.cancel(id)
         return await self.generation(viewer, id)
 
@@ -225,11 +321,24 @@ class Generations:
             id,
             Generation.called_at == None,  # noqa: E711  # it is SQL
             called_at=now(),
-            started_at=now(),
+            started_at=func.coalesce(Generation.started_at, now()),
+            calls=col(Generation.calls) + 1,
             status=GenerationStatus.RUNNING,
-            stage="started",
+            stage="asking",
         )
         return taken is not None
+
+    async def give_latch_back(self, id: UUID) -> bool:
+        """The provider said that its call does not count: it may be called again. As in report."""
+        return await self.report(id, called_at=None, stage="waiting for the provider")
+
+    async def keep_task(self, id: UUID, task: str) -> bool:
+        """The provider's name of the work, by which a later run finds it. False as in report."""
+        return await self._report(id, tell=False, task=task) is not None
+
+    async def charge(self, id: UUID, cost: Decimal) -> None:
+        """The provider takes money, which counts whatever becomes of the generation."""
+        await self._report(id, tell=False, actual_cost=col(Generation.actual_cost) + cost)
 
     async def beat(self, id: UUID) -> None:
         """Show that the job still runs."""
@@ -263,21 +372,45 @@ class Generations:
         await self._tell(id)
         return True
 
-    async def end(self, id: UUID, status: GenerationStatus, *, stage: str) -> bool:
-        """Whether this call ended it."""
-        done = {"progress": 1.0} if status is GenerationStatus.SUCCEEDED else {}
-        return await self.report(id, status=status, stage=stage, finished_at=now(), **done)
-
-    async def fail(self, id: UUID, code: str, message: str, *, is_retryable: bool) -> bool:
-        return await self.report(
-            id,
-            status=GenerationStatus.FAILED,
-            stage="failed",
-            failure_code=code,
-            failure_message=message,
-            failure_is_retryable=is_retryable,
-            finished_at=now(),
+    async def succeed(self, id: UUID, missing: Failure | None = None) -> bool:
+        """`missing` says why some of the pictures have not come. False as in report."""
+        return await self._end(
+            id, GenerationStatus.SUCCEEDED, stage="done", failure=missing, progress=1.0
         )
+
+    async def fail(self, id: UUID, failure: Failure) -> bool:
+        return await self._end(id, GenerationStatus.FAILED, stage="failed", failure=failure)
+
+    async def _end(
+        self,
+        id: UUID,
+        status: GenerationStatus,
+        *,
+        stage: str,
+        failure: Failure | None = None,
+        **changes: Any,
+    ) -> bool:
+        """Make it final, and settle what it cost, in one transaction."""
+        if failure is not None:
+            changes |= {
+                "failure_code": failure.code,
+                "failure_message": failure.message,
+                "failure_remedy": failure.remedy,
+                "failure_retry_after": failure.retry_after,
+                "failure_is_retryable": failure.is_retryable,
+            }
+        async with self._database.writing() as session:
+            ended = await self._change(
+                session, id, (), status=status, stage=stage, finished_at=now(), **changes
+            )
+            if ended is None:
+                return False
+            is_lost = status is GenerationStatus.CANCELLED or ended.failure_code in NOBODY_KNOWS
+            is_known = ended.called_at is None or not is_lost
+            await ledger.settle(session, ended, is_known=is_known)
+        reach("generation.ended")
+        await self._tell(id)
+        return True
 
     async def current(self, id: UUID) -> Generation:
         """Raises NotFound."""
@@ -322,11 +455,37 @@ class Generations:
         for id in lost:
             await self.fail(
                 id,
-                OUTCOME_UNKNOWN,
-                "The job was lost before it could say how it ended. Ask for a new generation.",
-                is_retryable=True,
+                Failure(
+                    OUTCOME_UNKNOWN,
+                    "The job was lost before it could say how it ended.",
+                    "Ask for a new generation.",
+                    is_retryable=True,
+                ),
             )
         return len(lost)
+
+    async def fail_unserved(self, providers: Collection[str], older_than: timedelta) -> int:
+        """End what waits for a provider that is not set up any more. Says how many."""
+        async with self._database.reading() as session:
+            waiting = (
+                await session.exec(
+                    select(Generation.id, Generation.provider).where(
+                        Generation.status == GenerationStatus.QUEUED,
+                        col(Generation.provider).not_in(providers),
+                        col(Generation.beat_at) < now() - older_than,
+                    )
+                )
+            ).all()
+        for id, provider in waiting:
+            failure = Failure(
+                "PROVIDER_UNAVAILABLE",
+                f"{provider} is not set up here any more.",
+                "Ask for a new generation, of another provider.",
+                is_retryable=True,
+            )
+            if await self.fail(id, failure):
+                await self._jobs.cancel(id)
+        return len(waiting)
 
     # ---- within -------------------------------------------------------------------------------
 
@@ -375,6 +534,41 @@ class Generations:
                 .order_by(col(GenerationImage.sequence))
             )
             return State(generation, [Arrived(row.sequence, row.image_id) for row in images])
+
+
+def _row(viewer: Viewer, new: NewGeneration, expected_seconds: float | None) -> Generation:
+    recipe = {field.name: getattr(new, field.name) for field in fields(new)}
+    count = recipe.pop("count")
+    return Generation(
+        **recipe
+        | {
+            "workspace_id": viewer.workspace_id,
+            "requested_by": viewer.name,
+            "requested_count": count,
+            "reference_image_ids": [str(id) for id in new.reference_image_ids],
+            "tags": list(new.tags),
+            "expected_seconds": expected_seconds,
+        }
+    )
+
+
+async def _usual_seconds(session: AsyncSession, viewer: Viewer, new: NewGeneration) -> float | None:
+    """The median of what the workspace's last ones took with that model, else what was told."""
+    last = await session.exec(
+        select(Generation.provider, Generation.model, Generation.started_at, Generation.finished_at)
+        .where(
+            Generation.workspace_id == viewer.workspace_id,
+            Generation.status == GenerationStatus.SUCCEEDED,
+        )
+        .order_by(col(Generation.created_at).desc(), col(Generation.id).desc())
+        .limit(50)
+    )
+    took = [
+        (finished - started).total_seconds()
+        for provider, model, started, finished in last
+        if (provider, model) == (new.provider, new.model) and started and finished
+    ]
+    return median(took) if took else new.expected_seconds
 
 
 def queue_of(provider: str) -> str:

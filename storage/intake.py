@@ -15,6 +15,7 @@ from storage.decoders import Decoders
 from storage.errors import CorruptFile, TooLarge
 from storage.examination import Examination, Paths
 from storage.failpoints import reach
+from storage.marks import Mark
 
 CHUNK = 256 * 1024
 
@@ -27,11 +28,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A picture that may come in: its clean file, and its grid rendition, while the block lasts.
+    """A picture that may come in: what was sent, the clean file and its grid rendition.
 
-    `source_sha256` is of the bytes that were sent.
+    The files are there while the block lasts. `source_sha256` is of the bytes that were sent.
     """
 
+    source: Path
     clean: Path
     grid: Path
     source_sha256: str
@@ -51,11 +53,12 @@ class Intake:
 
     @asynccontextmanager
     async def take(
-        self, source: Source | bytes, *, sha256: str | None = None
+        self, source: Source | bytes, *, sha256: str | None = None, mark: Mark | None = None
     ) -> AsyncIterator[Arrival]:
         """Leaves no file behind. Raises Rejected in its many forms, and RateLimited.
 
-        `sha256` is what the bytes were announced as, in hexadecimal.
+        `sha256` is what the bytes were announced as, in hexadecimal. `mark` is what is known of
+        their making, beside what they say themselves.
         """
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="arrival-") as name:
             folder = Path(name)
@@ -67,8 +70,8 @@ class Intake:
                     f"{source_sha256}. Send them again.",
                     field="sha256",
                 )
-            shown = await self._decoders.examine(paths, self._bounds)
-            yield Arrival(paths.clean, paths.grid, source_sha256, shown)
+            shown = await self._decoders.examine(paths, self._bounds, mark)
+            yield Arrival(paths.source, paths.clean, paths.grid, source_sha256, shown)
 
 
 async def spool(source: Source | bytes, path: Path, *, max_bytes: int) -> str:

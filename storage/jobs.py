@@ -21,6 +21,7 @@ import asyncpg
 from anyio import to_thread
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos import error as dbos_error
+from dbos._queue import QueueRateLimit
 from sqlalchemy.engine import URL
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -37,6 +38,16 @@ UNFINISHED = ["ENQUEUED", "PENDING", "DELAYED"]
 ENDED = ["SUCCESS", "ERROR", "CANCELLED"]
 
 Handler = Callable[[UUID], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many jobs of a queue run: in one process, for one owner, in all; and start a minute."""
+
+    at_once: int
+    at_once_for_one: int
+    at_once_everywhere: int | None = None
+    starts_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +81,13 @@ class Jobs:
         stack.push_async_callback(to_thread.run_sync, client.destroy)
         return cls(client)
 
-    async def enqueue(self, session: AsyncSession, id: UUID, *, queue: str, fair_by: UUID) -> None:
+    async def enqueue(self, session: AsyncSession, id: UUID, *, queue: str, fair_by: str) -> None:
         """In the session's transaction. Jobs with the same `fair_by` share their turns."""
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
             "queue_name": queue,
             "workflow_id": str(id),
-            "queue_partition_key": str(fair_by),
+            "queue_partition_key": fair_by,
             "app_version": APPLICATION_VERSION,
         }
         await session.run_sync(
@@ -148,10 +159,10 @@ class Worker:
         self.executor_id = "embedded" if embedded else f"worker-{uuid4()}"
         self._running = 0
 
-    async def start(self, *, at_once: int, at_once_for_one: int, poll_seconds: float) -> None:
+    async def start(self, limits: Mapping[str, Limits], *, poll_seconds: float) -> None:
         """Take work, and first what the last run of this embedded service left undone.
 
-        `at_once` bounds a queue in this process, `at_once_for_one` one owner's share of it.
+        `limits` are by queue, for each that has a handler.
         """
         config: DBOSConfig = {
             "name": "darkroom",
@@ -180,10 +191,14 @@ class Worker:
 
         DBOS.launch()
         for queue in self._handlers:
+            bounds = limits[queue]
+            everywhere = bounds.at_once_everywhere
             await DBOS.register_queue_async(
                 queue,
-                worker_concurrency=at_once,
-                partition_concurrency=at_once_for_one,
+                worker_concurrency=min(bounds.at_once, everywhere or bounds.at_once),
+                global_concurrency=everywhere,
+                partition_concurrency=bounds.at_once_for_one,
+                limiter=_a_minute(bounds.starts_per_minute),
                 polling_interval_sec=poll_seconds,
                 on_conflict="always_update",
             )
@@ -277,6 +292,10 @@ def only_process(database: Path) -> Iterator[None]:
 def postgres_dsn(url: URL) -> str:
     """The URL as asyncpg and psycopg read it. Holds the password: never log it."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _a_minute(starts: int | None) -> QueueRateLimit | None:
+    return None if starts is None else {"limit": starts, "period": 60.0}
 
 
 def _system_url(url: URL) -> str:

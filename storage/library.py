@@ -3,22 +3,28 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
 from anyio import to_thread
-from sqlalchemy import func, or_
+from sqlalchemy import or_
+from sqlalchemy import select as rows_of
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from storage import idempotency
+from storage import facets, idempotency
+from storage.changes import Told, tell_nobody
 from storage.database import Database
-from storage.errors import NotFound
+from storage.errors import Conflict, NotFound
+from storage.facets import Count, Facet
 from storage.failpoints import reach
 from storage.inputs import check_version, checked_point, checked_tags, checked_text
 from storage.intake import Arrival, Intake, Source
+from storage.inverted import Shelf
 from storage.keeper import Keeper, Purpose
+from storage.marks import Mark, Seal
 from storage.models import (
     Generation,
     GenerationImage,
@@ -29,19 +35,11 @@ from storage.models import (
     now,
 )
 from storage.renditions import grid_rendition, rendition_key
-from storage.search import (
-    ImageFilter,
-    Page,
-    PageRequest,
-    Sort,
-    cut,
-    fold,
-    images_of,
-    matching,
-    page_of,
-    sort_column,
-)
+from storage.search import ImageFilter, Page, PageRequest, Search, Sort
 from storage.viewers import Viewer
+from storage.words import fold, words_of
+
+MAX_TRIES = 5  # of a transaction that others keep from its end
 
 EXTENSIONS = {
     "image/jpeg": "jpg",
@@ -54,7 +52,11 @@ EXTENSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """What is known of a picture beside its bytes."""
+    """What is known of a picture beside its bytes.
+
+    `mark` is what its maker says of it, for those who are given the file; an AI picture without
+    one counts as made by AI from the first pixel to the last.
+    """
 
     filename: str | None = None
     title: str | None = None
@@ -62,7 +64,9 @@ class NewImage:
     tags: Sequence[str] = ()
     origin: ImageOrigin = ImageOrigin.UPLOADED
     is_ai_generated: bool = False
+    mark: Mark | None = None
     generation_id: UUID | None = None
+    parent_id: UUID | None = None
     prompt: str | None = None
 
     def checked(self) -> "NewImage":
@@ -73,6 +77,8 @@ class NewImage:
             title=checked_text("title", self.title),
             alt_text=checked_text("alt_text", self.alt_text),
             tags=checked_tags(self.tags),
+            is_ai_generated=self.is_ai_generated or self.mark is not None,
+            mark=self.mark or (Mark.TRAINED if self.is_ai_generated else None),
         )
 
 
@@ -101,10 +107,24 @@ class Added:
 
 
 class Library:
-    def __init__(self, database: Database, keeper: Keeper, intake: Intake) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keeper: Keeper,
+        intake: Intake,
+        *,
+        seal: Seal | None = None,
+        changed: Told = tell_nobody,
+    ) -> None:
+        """`seal` signs what its maker marks as made by AI, and nothing that just claims to be.
+
+        `changed` is told of every image that came or has other words now.
+        """
         self._database = database
         self._keeper = keeper
         self._intake = intake
+        self._seal = seal
+        self._changed = changed
 
     async def add_image(
         self,
@@ -125,7 +145,7 @@ class Library:
         IdempotencyMismatch.
         """
         checked = new.checked()
-        async with self._intake.take(source, sha256=sha256) as arrival:
+        async with self._intake.take(source, sha256=sha256, mark=checked.mark) as arrival:
             use = _use(idempotency_key, stands_for or (arrival.source_sha256, checked))
             async with self._database.reading() as session:
                 if earlier := await self._earlier(session, viewer, arrival, use):
@@ -154,7 +174,36 @@ class Library:
     async def _keep(
         self, viewer: Viewer, arrival: Arrival, new: NewImage, id: UUID, use: idempotency.Use | None
     ) -> Added:
+        if self._seal and new.mark:
+            arrival = await to_thread.run_sync(partial(_sealed, arrival, self._seal))
         keys = await store(self._keeper, viewer, arrival, id, new.generation_id)
+        try:
+            for _ in range(MAX_TRIES):
+                try:
+                    return await self._insert(viewer, arrival, new, id, use, keys)
+                except IntegrityError:
+                    # The same bytes, or the same key, came by another request meanwhile.
+                    async with self._database.reading() as session:
+                        earlier = await self._earlier(session, viewer, arrival, use)
+                    if earlier is not None:
+                        await self._keeper.doom(*keys)
+                        return earlier
+                    # It is gone again: now nothing stands in the way.
+            raise Conflict("The same picture comes and goes all the time. Send it again.")
+        except (Conflict, NotFound):
+            await self._keeper.doom(*keys)
+            raise
+
+    async def _insert(
+        self,
+        viewer: Viewer,
+        arrival: Arrival,
+        new: NewImage,
+        id: UUID,
+        use: idempotency.Use | None,
+        keys: Sequence[str],
+    ) -> Added:
+        """The row, in the transaction that settles its bytes."""
         image = Image(
             id=id,
             workspace_id=viewer.workspace_id,
@@ -164,30 +213,32 @@ class Library:
             title=new.title or "",
             alt_text=new.alt_text,
             generation_id=new.generation_id,
-            search_text=fold(new.filename, new.title, new.alt_text, new.prompt),
             tag_rows=[ImageTag(image_id=id, tag=tag) for tag in new.tags],
             **picture_of(arrival, id),
         )
-        try:
-            async with self._database.writing() as session:
-                for key in keys:
-                    await self._keeper.settle(session, key)
-                session.add(image)
-                await session.flush()
-                if use:
-                    await idempotency.remember(session, viewer, use, id)
-                trashed = await twin_of(session, viewer, arrival, in_trash=True)
-                reach("image.inserted")
-            reach("image.kept")
-            return Added(image, duplicate_of=trashed)
-        except IntegrityError:
-            # The same bytes, or the same key, came by another request while we were writing.
-            await self._keeper.doom(*keys)
-            async with self._database.reading() as session:
-                earlier = await self._earlier(session, viewer, arrival, use)
-            if earlier is None:
-                raise
-            return earlier
+        async with self._database.writing() as session:
+            for key in keys:
+                await self._keeper.settle(session, key)
+            parent = await session.get(Image, new.parent_id) if new.parent_id else None
+            image.parent_id = parent.id if parent else None  # it may be gone
+            await _describe(session, image, prompt=new.prompt)
+            session.add(image)
+            await session.flush()
+            if use:
+                await idempotency.remember(session, viewer, use, id)
+            trashed = await twin_of(session, viewer, arrival, in_trash=True)
+            reach("image.inserted")
+        reach("image.kept")
+        await self._changed([id])
+        return Added(image, duplicate_of=trashed)
+
+    async def clean(self, data: bytes, *, mark: Mark | None = None) -> tuple[bytes, str]:
+        """A file to be shown and not kept, made clean like any other; and its media type.
+
+        Raises Rejected in its many forms, and RateLimited.
+        """
+        async with self._intake.take(data, mark=mark) as arrival:
+            return await to_thread.run_sync(arrival.clean.read_bytes), arrival.shown.media_type
 
     async def image(self, viewer: Viewer, id: UUID) -> Image:
         """Raises NotFound."""
@@ -213,30 +264,35 @@ class Library:
     async def images(
         self, viewer: Viewer, filter: ImageFilter, sort: Sort, request: PageRequest
     ) -> Page[Image]:
-        """Raises Rejected for a filter, search or cursor that makes no sense."""
-        column = sort_column(sort)
-        of = (viewer.workspace_id, filter, sort)
-        statement = page_of(
-            images_of(viewer.workspace_id, filter),
-            request,
-            column,
-            col(Image.id),
-            descending=sort.descending,
-            of=of,
-        )
+        """Plain rows, with their tags. Raises Rejected for what makes no sense."""
+        search = Search(self._shelf(viewer, filter), filter, sort)
         async with self._database.reading() as session:
-            rows = (await session.exec(statement)).all()
-        return cut(rows, request, column, of=of)
+            connection = await session.connection()
+            if (probe := search.probe()) is not None:
+                search = search.knowing((await connection.execute(probe)).one())
+            rows = (await connection.execute(search.statement(request))).all()
+            wanted = (
+                rows_of(col(ImageTag.image_id), col(ImageTag.tag))
+                .where(col(ImageTag.image_id).in_([row.id for row in rows]))
+                .order_by(col(ImageTag.tag))
+            )
+            tags = (await connection.execute(wanted)).all() if rows else []
+        return search.page(rows, request, tags)
 
     async def count_images(self, viewer: Viewer, filter: ImageFilter) -> int:
-        """How many match, exactly."""
-        counted = (
-            select(func.count())
-            .select_from(Image)
-            .where(Image.workspace_id == viewer.workspace_id, matching(filter))
-        )
+        """How many match, exactly. Raises Rejected, as `images` does."""
         async with self._database.reading() as session:
-            return (await session.exec(counted)).one()
+            return await facets.total(session, self._shelf(viewer, filter), filter)
+
+    async def count_by(self, facet: Facet, viewer: Viewer, filter: ImageFilter) -> list[Count]:
+        """How many match of each kind, see `storage.facets`. Raises Rejected, as `images` does."""
+        async with self._database.reading() as session:
+            return await facet(session, self._shelf(viewer, filter), filter)
+
+    def _shelf(self, viewer: Viewer, filter: ImageFilter) -> Shelf:
+        return Shelf(
+            viewer.workspace_id, in_trash=filter.is_deleted, is_sqlite=self._database.is_sqlite
+        )
 
     async def images_of_generations(self, viewer: Viewer, ids: Sequence[UUID]) -> list[list[Image]]:
         """The pictures that each generation brought, in their order, without those in the trash.
@@ -282,11 +338,31 @@ class Library:
                 image.tag_rows = [kept.get(tag) or ImageTag(image_id=id, tag=tag) for tag in names]
             if changes:
                 await touch(session, image)
+        await self._changed([id])
         return image
 
 
 def _original_key(arrival: Arrival, id: UUID) -> str:
     return f"images/{id}/{arrival.shown.sha256}.{EXTENSIONS[arrival.shown.media_type]}"
+
+
+def _sealed(arrival: Arrival, seal: Seal) -> Arrival:
+    """The arrival with its two files signed: its clean file is another one from now on.
+
+    A manifest that it came with is kept within ours.
+    """
+    shown = arrival.shown
+    if shown.mark is None:
+        return arrival
+    parent = None
+    if shown.has_c2pa:
+        parent = arrival.source.read_bytes(), shown.source_media_type
+    clean = seal(arrival.clean.read_bytes(), shown.media_type, shown.mark, parent=parent)
+    grid = seal(arrival.grid.read_bytes(), shown.grid_media_type, shown.mark, dated=False)
+    arrival.clean.write_bytes(clean)
+    arrival.grid.write_bytes(grid)
+    sha256 = hashlib.sha256(clean).hexdigest()
+    return replace(arrival, shown=replace(shown, byte_size=len(clean), sha256=sha256))
 
 
 async def store(
@@ -341,15 +417,27 @@ async def _recalled(session: AsyncSession, viewer: Viewer, use: idempotency.Use)
     return Added(image)
 
 
+def is_picture_of(image: Image, arrival: Arrival) -> bool:
+    """Whether the image has these very bytes, sent or clean.
+
+    A clean file is not what it was before once it is sealed, so what was sent is compared as well.
+    """
+    return arrival.shown.sha256 == image.sha256 or arrival.source_sha256 in (
+        image.sha256,
+        image.source_sha256,
+    )
+
+
 async def twin_of(
     session: AsyncSession, viewer: Viewer, arrival: Arrival, *, in_trash: bool
 ) -> Image | None:
-    """The viewer's oldest image with these bytes, sent or clean, in the trash or not."""
+    """The viewer's oldest image that `is_picture_of` the arrival, in the trash or not."""
     same = select(Image).where(
         Image.workspace_id == viewer.workspace_id,
         col(Image.deleted_at).is_not(None) if in_trash else col(Image.deleted_at).is_(None),
         or_(
             col(Image.sha256) == arrival.shown.sha256,
+            col(Image.sha256) == arrival.source_sha256,
             col(Image.source_sha256) == arrival.source_sha256,
         ),
     )
@@ -372,8 +460,17 @@ async def locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Image:
 
 async def touch(session: AsyncSession, image: Image) -> None:
     """The row has changed: tell it by its version, and find it by its new words."""
-    generation = await session.get(Generation, image.generation_id) if image.generation_id else None
-    prompt = generation.prompt if generation else None
-    image.search_text = fold(image.filename, image.title, image.alt_text, prompt)
+    await _describe(session, image)
     image.version += 1
     image.updated_at = now()
+
+
+async def _describe(session: AsyncSession, image: Image, *, prompt: str | None = None) -> None:
+    """Set what the image is found by, from what is known of it."""
+    generation = await session.get(Generation, image.generation_id) if image.generation_id else None
+    if generation is not None:
+        image.provider, image.model = generation.provider, generation.model
+        prompt = prompt or generation.prompt
+    image.folded_filename = fold(image.filename)
+    image.name_text = " ".join(words_of(image.filename, image.title, *image.tags))
+    image.search_text = " ".join(words_of(image.alt_text, prompt))

@@ -6,8 +6,8 @@ and the hub of every process reads the row once, however many listen there.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -16,7 +16,9 @@ import asyncpg
 log = logging.getLogger(__name__)
 
 State = TypeVar("State")
-CHANNEL = "darkroom_progress"
+PROGRESS = "darkroom_progress"
+LIBRARY = "darkroom_library"
+"""Channels: the ids that are told are those of generations, or of images."""
 
 
 class Bus(Protocol):
@@ -130,6 +132,34 @@ class LocalBus:
         self._heard(id)
 
 
+class Outbox:
+    """Ids that wait to be sent, each once however often it was put in."""
+
+    def __init__(self) -> None:
+        self._ids: set[UUID] = set()
+        self._filled = asyncio.Event()
+
+    def put(self, id: UUID) -> None:
+        self._ids.add(id)
+        self._filled.set()
+
+    async def wait(self) -> None:
+        """Until there is something to send."""
+        await self._filled.wait()
+
+    @contextmanager
+    def emptied(self) -> Iterator[list[str]]:
+        """All that is in it, to be sent. If that fails, it is in it again."""
+        ids, self._ids = self._ids, set()
+        self._filled.clear()
+        try:
+            yield [str(id) for id in ids]
+        except BaseException:
+            self._ids |= ids
+            self._filled.set()
+            raise
+
+
 class PostgresBus:
     """LISTEN and NOTIFY on a connection of its own. `heard(None)` means: anything may have changed.
 
@@ -138,17 +168,21 @@ class PostgresBus:
     """
 
     def __init__(
-        self, dsn: str, heard: Callable[[UUID | None], None], *, coalesce: float = 0.02
+        self,
+        dsn: str,
+        heard: Callable[[UUID | None], None],
+        *,
+        channel: str = PROGRESS,
+        coalesce: float = 0.02,
     ) -> None:
         self._dsn = dsn
         self._heard = heard
+        self._channel = channel
         self._coalesce = coalesce
-        self._outgoing: set[UUID] = set()
-        self._wake = asyncio.Event()
+        self._outbox = Outbox()
 
     async def tell(self, id: UUID) -> None:
-        self._outgoing.add(id)
-        self._wake.set()
+        self._outbox.put(id)
 
     async def run(self) -> None:
         """Listen and send until cancelled; connect again whenever the connection is lost."""
@@ -162,27 +196,20 @@ class PostgresBus:
     async def _serve(self) -> None:
         connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=5)
         try:
-            await connection.add_listener(CHANNEL, self._receive)
+            await connection.add_listener(self._channel, self._receive)
             self._heard(None)  # whatever was said while nobody listened
             while True:
                 try:
                     async with asyncio.timeout(5):
-                        await self._wake.wait()
+                        await self._outbox.wait()
                 except TimeoutError:
                     await connection.execute("SELECT 1")  # is anybody there?
                     continue
                 await asyncio.sleep(self._coalesce)
-                self._wake.clear()
-                ids = [str(id) for id in self._outgoing]
-                self._outgoing.clear()
-                try:
+                with self._outbox.emptied() as ids:
                     await connection.execute(
-                        "SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id", CHANNEL, ids
+                        "SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id", self._channel, ids
                     )
-                except BaseException:
-                    self._outgoing.update(map(UUID, ids))
-                    self._wake.set()
-                    raise
         finally:
             connection.terminate()
 

@@ -8,7 +8,7 @@ benchmarks/README.md.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, lru_cache
@@ -25,10 +25,13 @@ from PIL import (  # Pillow loads every plugin it has, unless those it needs are
     ImageCms,
     ImageFile,
     JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
+    PngImagePlugin,
     WebPImagePlugin,  # noqa: F401
 )
 from PIL.Image import Resampling, Transpose
+
+from storage.containers import xmp
+from storage.marks import Mark, combined
 
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -179,11 +182,20 @@ def _rounded(dividend: int, divisor: int) -> int:
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")  # what is read; Pillow finds MPO by JPEG
 
 # A picture is shrunk by at least so much in its last step. Less would blur: what a JPEG's decoder
-# or an earlier step left of its finest detail is all that a filter then has.
-DECODED_GAPS = {8: 1.3, 4: 1.3, 2: 1.3}
+# or an earlier step left of its finest detail is all that a filter then has. Half its size is what
+# the decoder makes best, and the whole takes twice as long.
+DECODED_GAPS = {8: 1.3, 4: 1.3, 2: 1.04}
 CASCADE_GAP = 1.3
 REDUCING_GAP = 2.0
-LARGE = 500_000
+
+# The more pixels a step makes, the dearer is a sharp filter, and the less is it seen.
+LARGE = 1_000_000
+SMALL = 150_000
+# Rows of a large picture that are made at a time: what lies between both passes of a filter is as
+# wide as the result and as high as the source.
+BAND = 128
+
+DRAWN = ("PNG", "GIF")  # edges between pixels, as in screenshots, which a soft filter would show
 
 # EXIF's orientations: how to turn what is stored into what is displayed.
 TURNS = {
@@ -221,37 +233,56 @@ class _Layer:
     part: Box
     picture: Image.Image
 
-    @property
-    def pixels(self) -> int:
-        return self.picture.width * self.picture.height
 
-
-def render(source: bytes | Path, specs: Sequence[Spec]) -> list[bytes]:
+def render(source: bytes | Path, specs: Sequence[Spec], mark: Mark | None = None) -> list[bytes]:
     """One file for each spec, of `frame`'s size, without metadata: upright and in sRGB.
 
-    Of an animation, the first frame. Only for files that were decoded and accepted before.
+    The one thing that is said in them is the mark: `mark`, and what the source says of itself. Of
+    an animation, the first frame. Only for files that were decoded and accepted before.
     """
     opened = BytesIO(source) if isinstance(source, bytes) else source
     with Image.open(opened, formats=FORMATS) as picture:
-        return render_opened(picture, specs)
+        return render_opened(picture, specs, mark, closing=True)
 
 
-def render_opened(picture: ImageFile.ImageFile, specs: Sequence[Spec]) -> list[bytes]:
-    """The same, of a file that is open and not decoded yet. All data of its frame are read."""
+def render_opened(
+    picture: ImageFile.ImageFile,
+    specs: Sequence[Spec],
+    mark: Mark | None = None,
+    *,
+    closing: bool = False,
+) -> list[bytes]:
+    """The same, of a file that is open and not decoded yet. All data of its frame are read.
+
+    `closing` closes it as soon as nothing more is made of its pixels, which frees them.
+    """
     _keep_memory()
+    mark = combined(mark, xmp.declared(xmp_of(picture)))
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
     width, height = picture.size
     displayed = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
     frames = [frame(displayed, spec) for spec in specs]
     views = [_stored(each, displayed, orientation) for each in frames]
-    pictures = _pictures(picture, set(views))
     turn = TURNS.get(orientation)
-    if turn is not None:
-        pictures = {view: shown.transpose(turn) for view, shown in pictures.items()}
-    return [
-        _encoded(_framed(pictures[view], each, spec), spec)
-        for view, each, spec in zip(views, frames, specs, strict=True)
-    ]
+    files = [b""] * len(specs)
+    for view, seen in _pictures(picture, set(views), closing=closing):
+        shown = seen if turn is None else seen.transpose(turn)
+        for index, (spec, each) in enumerate(zip(specs, frames, strict=True)):
+            if views[index] == view:
+                files[index] = _encoded(_framed(shown, each, spec), spec, mark)
+    return files
+
+
+def mark_of(file: bytes) -> Mark | None:
+    """What a clean file, or a rendition, says of itself. Decodes nothing."""
+    with Image.open(BytesIO(file), formats=FORMATS) as picture:
+        return xmp.declared(xmp_of(picture))
+
+
+def xmp_of(picture: Image.Image) -> bytes:
+    """The packet of a file that is open, and not decoded yet; empty if there is none."""
+    packet = picture.info.get("xmp") or b""
+    return packet if isinstance(packet, bytes) else packet.encode()
 
 
 def _stored(each: Frame, displayed: Size, orientation: int) -> _View:
@@ -266,23 +297,36 @@ def _stored(each: Frame, displayed: Size, orientation: int) -> _View:
     return _View((left, top, right, bottom), each.scaled)
 
 
-def _pictures(file: ImageFile.ImageFile, views: set[_View]) -> dict[_View, Image.Image]:
-    """All views from one decode: the larger first, the smaller from them where they suffice."""
+def _pictures(
+    file: ImageFile.ImageFile, views: set[_View], *, closing: bool
+) -> Iterator[tuple[_View, Image.Image]]:
+    """All views from one decode: the larger first, the smaller from them where they suffice.
+
+    None is held longer than others need it.
+    """
     profile = file.info.get("icc_profile")
-    decoded = _decoded(file, views)
-    layers = [decoded]
-    pictures = {}
-    for view in sorted(views, key=_View.order, reverse=True):
-        source = min(
-            (layer for layer in layers if layer is decoded or _suffices(layer, view)),
-            key=lambda layer: layer.pixels,
-        )
-        picture = _shrunk(source, view)
-        if source is decoded:  # colours cost by the pixel, so not before it was shrunk
+    is_drawn = file.format in DRAWN
+    steps = _steps(views)
+    layers: dict[_View | None, _Layer] = {None: _decoded(file, views)}
+    for index, (view, source) in enumerate(steps):
+        picture = _shrunk(layers[source], view, is_drawn=is_drawn)
+        if source is None:  # colours cost by the pixel, so not before it was shrunk
             picture = _in_srgb(picture, profile)
-        pictures[view] = picture
-        layers.append(_Layer(view.part, picture))
-    return pictures
+        layers[view] = _Layer(view.part, picture)
+        needed = {later for _, later in steps[index + 1 :]}
+        layers = {each: layer for each, layer in layers.items() if each in needed}
+        if closing and None not in needed:
+            file.close()
+        yield view, picture
+
+
+def _steps(views: set[_View]) -> list[tuple[_View, _View | None]]:
+    """What each view is made of: the smallest that suffices, or None, what was decoded."""
+    steps: list[tuple[_View, _View | None]] = []
+    for view in sorted(views, key=_View.order, reverse=True):
+        larger = [each for each, _ in steps if _suffices(each, view)]
+        steps.append((view, larger[-1] if larger else None))
+    return steps
 
 
 def _decoded(file: ImageFile.ImageFile, views: set[_View]) -> _Layer:
@@ -317,21 +361,21 @@ def _resizable(picture: Image.Image) -> Image.Image:
     return picture.convert("L" if grey else "RGB")
 
 
-def _suffices(layer: _Layer, view: _View) -> bool:
-    """Whether the view is within the layer, and enough smaller to be made of it."""
-    left, top, right, bottom = layer.part
+def _suffices(larger: _View, view: _View) -> bool:
+    """Whether the view is within the larger one, and enough smaller to be made of it."""
+    left, top, right, bottom = larger.part
     inner_left, inner_top, inner_right, inner_bottom = view.part
     return (
         (left <= inner_left and inner_right <= right)
         and (top <= inner_top and inner_bottom <= bottom)
         and view.size[0] * (right - left) * CASCADE_GAP
-        <= layer.picture.width * (inner_right - inner_left)
+        <= larger.size[0] * (inner_right - inner_left)
         and view.size[1] * (bottom - top) * CASCADE_GAP
-        <= layer.picture.height * (inner_bottom - inner_top)
+        <= larger.size[1] * (inner_bottom - inner_top)
     )
 
 
-def _shrunk(layer: _Layer, view: _View) -> Image.Image:
+def _shrunk(layer: _Layer, view: _View, *, is_drawn: bool) -> Image.Image:
     left, top, right, bottom = layer.part
     across = layer.picture.width / (right - left)
     down = layer.picture.height / (bottom - top)
@@ -341,9 +385,36 @@ def _shrunk(layer: _Layer, view: _View) -> Image.Image:
         (view.part[2] - left) * across,
         (view.part[3] - top) * down,
     )
-    is_large = view.size[0] * view.size[1] > LARGE
-    resampling = Resampling.BICUBIC if is_large else Resampling.LANCZOS
-    return layer.picture.resize(view.size, resampling, box, reducing_gap=REDUCING_GAP)
+    pixels = view.size[0] * view.size[1]
+    resampling = Resampling.BICUBIC
+    if pixels <= SMALL or is_drawn:
+        resampling = Resampling.LANCZOS
+    elif pixels > LARGE and box[2] - box[0] > view.size[0]:  # what is enlarged would show steps
+        resampling = Resampling.HAMMING
+    return _resized(layer.picture, view.size, resampling, box)
+
+
+def _resized(
+    picture: Image.Image,
+    size: Size,
+    resampling: Resampling,
+    box: tuple[float, float, float, float],
+) -> Image.Image:
+    """As `Image.resize` does it, a band at a time where that saves memory."""
+    left, top, right, bottom = box
+    width, height = size
+    is_reduced = bottom - top >= 2 * REDUCING_GAP * height
+    is_large = width * height > LARGE
+    if not is_large or is_reduced or picture.size == size or picture.mode in ("LA", "RGBA"):
+        return picture.resize(size, resampling, box, reducing_gap=REDUCING_GAP)
+    whole = Image.new(picture.mode, size, None)  # every pixel of it will be pasted
+    step = (bottom - top) / height
+    for first in range(0, height, BAND):
+        end = min(first + BAND, height)
+        part = (left, top + first * step, right, top + end * step)
+        band = picture.resize((width, end - first), resampling, part)
+        whole.paste(band, (0, first))
+    return whole
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
@@ -404,13 +475,17 @@ def _framed(picture: Image.Image, each: Frame, spec: Spec) -> Image.Image:
     return canvas
 
 
-def _encoded(picture: Image.Image, spec: Spec) -> bytes:
-    settings: dict[Format, dict[str, int | str]] = {
-        Format.JPEG: {"quality": spec.quality, "subsampling": "4:2:0"},
-        Format.WEBP: {"quality": spec.quality, "method": 2},
+def _encoded(picture: Image.Image, spec: Spec, mark: Mark | None) -> bytes:
+    packet = mark.packet if mark else b""
+    texts = PngImagePlugin.PngInfo()  # to Pillow XMP in a PNG is a text like any other
+    if mark:
+        texts.add_itxt("XML:com.adobe.xmp", packet.decode())
+    settings: dict[Format, dict[str, object]] = {
+        Format.JPEG: {"quality": spec.quality, "subsampling": "4:2:0", "xmp": packet},
+        Format.WEBP: {"quality": spec.quality, "method": 2, "xmp": packet},
         # One thread a picture: several pictures at a time keep the cores busy with less memory.
-        Format.AVIF: {"quality": spec.quality, "speed": 8, "max_threads": 1},
-        Format.PNG: {"compress_level": 6},
+        Format.AVIF: {"quality": spec.quality, "speed": 8, "max_threads": 1, "xmp": packet},
+        Format.PNG: {"compress_level": 6, "pnginfo": texts},
     }
     encoded = BytesIO()
     picture.save(encoded, spec.format.name, **settings[spec.format])

@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import os
 import re
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
@@ -15,17 +17,21 @@ from sqlalchemy import func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from storage.database import Database
-from storage.errors import NotFound, Rejected
+from storage.containers import is_sealed
+from storage.database import Database, insert_once
+from storage.errors import Conflict, NotFound, Rejected
 from storage.examination import GRID
 from storage.failpoints import reach
 from storage.keeper import Keeper, Purpose
+from storage.marks import Mark, Seal
 from storage.models import Image, ImageVersion, ObjectState, Picture, StoredObject, now
 from storage.objects import ObjectStore
-from storage.rendering import Fit, Format, Spec, frame, render
+from storage.objects.local import LocalObjectStore
+from storage.rendering import Fit, Format, Spec, frame, mark_of, render
 
 ORIGINAL = "original"
 AUTO = "auto"
+TRASH = "trash/"
 DIGEST = 16  # hexadecimal digits of the SHA-256 that name an image's bytes in a URL
 MAX_SIDE = 4096
 REFUSED = re.compile(r"q\s*=\s*0(\.0*)?")
@@ -33,6 +39,7 @@ MAX_LADDER = 20
 QUALITY = {Format.JPEG: 80, Format.WEBP: 80, Format.AVIF: 60, Format.PNG: 100}
 ACCEPTED = (Format.AVIF, Format.WEBP)  # for AUTO, the best first; everybody reads JPEG
 IN_MEMORY = 1024 * 1024  # bytes of the largest object that is kept in memory
+NAMED = 10_000  # objects that are known without their bytes; 5 MB of memory
 
 NAME = re.compile(
     r"(?P<width>\d{0,4})x(?P<height>\d{0,4})-(?P<fit>[a-z]+)"
@@ -207,15 +214,33 @@ def rendition_key(image_id: UUID, sha256: str, name: str) -> str:
     return f"{prefix_of(image_id, sha256)}/{name}"
 
 
+def place_of(image_id: UUID, digest: str, name: str, *, accept: str, in_trash: bool) -> str:
+    """Where an object is found; the same for all names that come to the same bytes.
+
+    Raises NotFound for what is no name of ours.
+    """
+    if name != ORIGINAL:
+        rendition = Rendition.parse(name)
+        if rendition is None:
+            raise NotFound("rendition", name)
+        name = rendition.encoded_for(accept).name
+    key = rendition_key(image_id, digest, name)
+    return f"{TRASH}{key}" if in_trash else key
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Bytes that may be delivered; `etag` stands for exactly them. Large ones are only named."""
+    """Bytes that may be delivered; `etag` stands for exactly them. Large ones are only named.
+
+    What is not `kept` cannot be read from the store again.
+    """
 
     key: str
     media_type: str
     byte_size: int
     etag: str
     data: bytes | None = None
+    kept: bool = True
 
 
 class Renditions:
@@ -224,6 +249,7 @@ class Renditions:
     `threads` bounds how many are made at a time, `memory_bytes` what is kept at hand, and `kept`
     how many of an image are stored: further ones are made, served and forgotten. `is_alone` says
     that no other process deletes images, so that what is at hand needs no look at the database.
+    `seal` signs the renditions of originals that are signed.
     """
 
     def __init__(
@@ -236,13 +262,16 @@ class Renditions:
         memory_bytes: int,
         kept: int,
         is_alone: bool,
+        seal: Seal | None = None,
     ) -> None:
         self._database = database
         self._keeper = keeper
         self._store = store
+        self._folder = store.root if isinstance(store, LocalObjectStore) else None
         self._threads = CapacityLimiter(threads)
         self._kept = kept
         self._is_alone = is_alone
+        self._seal = seal
         self._making: dict[str, asyncio.Lock] = {}
         self._at_hand = AtHand(memory_bytes)
         self._changes = 0
@@ -260,17 +289,10 @@ class Renditions:
 
         Raises NotFound: for an image that is gone, or bytes it does not have.
         """
-        rendition = None if name == ORIGINAL else Rendition.parse(name)
-        if name != ORIGINAL:
-            if rendition is None:
-                raise NotFound("rendition", name)
-            rendition = rendition.encoded_for(accept)
-            name = rendition.name
-        key = rendition_key(image_id, digest, name)
-        place = f"trash/{key}" if in_trash else key
-        at_hand = self._at_hand.get(place)
-        if at_hand and self._is_alone:
-            return at_hand
+        place = place_of(image_id, digest, name, accept=accept, in_trash=in_trash)
+        known = self._at_hand.get(place)
+        if known and self._is_alone and (served := await self._again(place, known)):
+            return served
         changes = self._changes
         async with self._database.reading() as session:
             image = await session.get(Image, image_id)
@@ -278,9 +300,35 @@ class Renditions:
         if image is None or picture is None or (image.deleted_at is not None) != in_trash:
             self._at_hand.drop(image_id)
             raise NotFound("image", image_id)
-        served = at_hand or await self._serve(image, picture, rendition, key)
+        served = await self._again(place, known) if known else None
+        if served is None:
+            served = await self._serve(image, picture, place.removeprefix(TRASH))
         if changes == self._changes:  # else it may be gone, and would stay at hand for ever
             self._at_hand.put(place, image_id, served)
+        return served
+
+    def at_hand(self, place: str) -> Served | None:
+        """What `find` found at that place before, with its bytes. None to have it look once more.
+
+        Asks nobody and waits for nothing, and so only where no other process deletes images.
+        """
+        known = self._at_hand.get(place) if self._is_alone else None
+        if known is None or known.data is not None:
+            return known
+        data = self._read_at_once(known)
+        if data is None:
+            return None
+        served = replace(known, data=data)
+        self._at_hand.hold(place, served)
+        return served
+
+    async def _again(self, place: str, known: Served) -> Served | None:
+        """None if the bytes are there no more."""
+        try:
+            served = await self._with_data(known)
+        except NotFound:
+            return None
+        self._at_hand.hold(place, served)
         return served
 
     async def preview(self, generation_id: UUID, name: str) -> Served:
@@ -290,9 +338,8 @@ class Renditions:
             raise NotFound("preview", name)
         return await self._with_data(served)
 
-    async def _serve(
-        self, image: Image, picture: Picture, rendition: Rendition | None, key: str
-    ) -> Served:
+    async def _serve(self, image: Image, picture: Picture, key: str) -> Served:
+        rendition = Rendition.parse(key.rpartition("/")[2])
         if rendition is None:
             original = Served(
                 picture.object_key, picture.media_type, picture.byte_size, picture.sha256
@@ -329,31 +376,75 @@ class Renditions:
     async def _with_data(self, served: Served) -> Served:
         if served.data is not None or served.byte_size > IN_MEMORY:
             return served
-        return replace(served, data=await self._store.get(served.key))
+        data = self._read_at_once(served)
+        return replace(served, data=await self._store.get(served.key) if data is None else data)
+
+    def _read_at_once(self, served: Served) -> bytes | None:
+        """The bytes, if they are in a file that the system holds in memory."""
+        if self._folder is None or served.byte_size > IN_MEMORY:
+            return None
+        return _cached(self._folder / served.key, served.byte_size)
 
     async def _make(self, image: Image, picture: Picture, rendition: Rendition, key: str) -> Served:
         format = Format(rendition.format.value)
         original = await self._store.get(picture.object_key)
-        (data,) = await to_thread.run_sync(
-            partial(render, original, [rendition.spec(format)]), limiter=self._threads
+        # Of an earlier version only its file tells: what came later may be the first that AI made.
+        is_ai = image.is_ai_generated if picture is image else picture.declares_ai
+        mark = Mark.TRAINED if is_ai else None
+        data, sealed = await to_thread.run_sync(
+            partial(self._drawn, original, rendition.spec(format), mark), limiter=self._threads
         )
         sha256 = hashlib.sha256(data).hexdigest()
         served = Served(key, format.media_type, len(data), sha256, data)
         if await self._count(image.id) >= self._kept:
-            return served
-        is_new = await self._keeper.put(
-            key,
-            data,
-            media_type=served.media_type,
-            sha256=sha256,
-            size=served.byte_size,
-            of=Purpose(image.workspace_id, image_id=image.id),
-        )
+            return replace(served, kept=False)
+        if sealed and not await self._claims(image, served):
+            stored = await self._stored(key)
+            return await self._with_data(stored) if stored else replace(served, kept=False)
+        try:
+            is_new = await self._keeper.put(
+                key,
+                data,
+                media_type=served.media_type,
+                sha256=sha256,
+                size=served.byte_size,
+                of=Purpose(image.workspace_id, image_id=image.id),
+            )
+        except Conflict:  # one of this name is being deleted
+            return replace(served, kept=False)
         if is_new and not await self._settled(image.id, picture.sha256[:DIGEST], key):
             await self._keeper.doom(key)
             raise NotFound("image", image.id)
         reach("rendition.kept")
         return served
+
+    def _drawn(self, original: bytes, spec: Spec, mark: Mark | None) -> tuple[bytes, bool]:
+        """The rendition, and whether it is signed. In a thread."""
+        (data,) = render(original, [spec], mark)
+        if self._seal is None or not is_sealed(original):
+            return data, False
+        said = mark_of(data)
+        if said is None:
+            return data, False
+        # What can be made anew need not prove its time: nobody waits for an authority to answer.
+        return self._seal(data, spec.format.media_type, said, dated=False), True
+
+    async def _claims(self, image: Image, served: Served) -> bool:
+        """Name the object, unless somebody has: no two seals are alike, so only one may be written.
+
+        What a crash leaves named is swept; until then the rendition is made for each who asks.
+        """
+        row = StoredObject(
+            key=served.key,
+            workspace_id=image.workspace_id,
+            state=ObjectState.PENDING,
+            media_type=served.media_type,
+            byte_size=served.byte_size,
+            sha256=served.etag,
+            image_id=image.id,
+        )
+        async with self._database.writing() as session:
+            return await insert_once(session, row)
 
     async def _settled(self, image_id: UUID, digest: str, key: str) -> bool:
         """Make a rendition live, if what it was made of is there: none outlives its bytes.
@@ -386,33 +477,94 @@ async def _picture(session: AsyncSession, image: Image, digest: str) -> Picture 
     return earlier.first()
 
 
-class AtHand:
-    """Objects in memory, the least recently used going first when there are too many bytes."""
+def _cached(path: Path, size: int) -> bytes | None:
+    """A file's bytes, where the system has them in memory. None if not, or where that is unknown.
 
-    def __init__(self, max_bytes: int) -> None:
+    Handing such a file to a thread and back takes thirty times as long as reading it. What has to
+    come from the disk does not hold up the caller: Linux refuses it (preadv2's RWF_NOWAIT).
+    """
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    data = bytearray(size)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            read = os.preadv(handle, [data], 0, os.RWF_NOWAIT)
+        finally:
+            os.close(handle)
+    except OSError:
+        return None
+    return bytes(data) if read == size else None
+
+
+class AtHand:
+    """What was served before: its name, and its bytes while there is room for them.
+
+    The least recently used go first, when there are more bytes, or names, than may be.
+    """
+
+    def __init__(self, max_bytes: int, max_names: int = NAMED) -> None:
         self._max_bytes = max_bytes
+        self._max_names = max_names
         self._bytes = 0
-        self._served: OrderedDict[str, tuple[UUID, Served]] = OrderedDict()
+        self._named: OrderedDict[str, tuple[UUID, Served]] = OrderedDict()
+        self._held: OrderedDict[str, None] = OrderedDict()  # those with their bytes
+        self._owned: defaultdict[UUID, set[str]] = defaultdict(set)
 
     def get(self, key: str) -> Served | None:
-        found = self._served.get(key)
+        found = self._named.get(key)
         if found is None:
             return None
-        self._served.move_to_end(key)
+        self._named.move_to_end(key)
+        if key in self._held:
+            self._held.move_to_end(key)
         return found[1]
 
     def put(self, key: str, image_id: UUID, served: Served) -> None:
-        if served.data is None or len(served.data) > IN_MEMORY or key in self._served:
+        self._remove(key)
+        self._named[key] = (image_id, replace(served, data=None))
+        self._owned[image_id].add(key)
+        self.hold(key, served)
+        if not served.kept and key not in self._held:
+            self._remove(key)
+        if len(self._named) > self._max_names:
+            self._remove(next(iter(self._named)))
+
+    def hold(self, key: str, served: Served) -> None:
+        """The bytes of what is named."""
+        found = self._named.get(key)
+        data = served.data
+        if found is None or found[1].etag != served.etag or data is None or key in self._held:
             return
-        self._served[key] = (image_id, served)
-        self._bytes += len(served.data)
+        if len(data) > min(IN_MEMORY, self._max_bytes):
+            return
+        self._named[key] = (found[0], served)
+        self._held[key] = None
+        self._bytes += len(data)
         while self._bytes > self._max_bytes:
-            self._remove(next(iter(self._served)))
+            self._let_go(next(iter(self._held)))
 
     def drop(self, image_id: UUID) -> None:
-        for key in [key for key, (owner, _) in self._served.items() if owner == image_id]:
+        for key in list(self._owned.get(image_id, ())):
             self._remove(key)
 
-    def _remove(self, key: str) -> None:
-        _, served = self._served.pop(key)
+    def _let_go(self, key: str) -> None:
+        """Of the bytes. What cannot be read again is forgotten altogether."""
+        image_id, served = self._named[key]
+        if not served.kept:
+            self._remove(key)
+            return
+        del self._held[key]
         self._bytes -= len(served.data or b"")
+        self._named[key] = (image_id, replace(served, data=None))
+
+    def _remove(self, key: str) -> None:
+        if key not in self._named:
+            return
+        image_id, served = self._named.pop(key)
+        if key in self._held:
+            del self._held[key]
+            self._bytes -= len(served.data or b"")
+        self._owned[image_id].discard(key)
+        if not self._owned[image_id]:
+            del self._owned[image_id]

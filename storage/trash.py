@@ -1,6 +1,6 @@
 """The trash: deleted images wait there to be restored, or purged with their bytes."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -10,6 +10,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.attachments import MAX_ATTACHMENTS, attached_to, detach, lock_contents, put_into
+from storage.changes import Told, tell_nobody
 from storage.database import Database
 from storage.errors import (
     Conflict,
@@ -49,7 +50,7 @@ class Trash:
         keeper: Keeper,
         *,
         kept_for: timedelta,
-        changed: Callable[[UUID], None] = lambda _: None,
+        changed: Told = tell_nobody,
     ) -> None:
         self._database = database
         self._keeper = keeper
@@ -81,7 +82,7 @@ class Trash:
                 reach("trash.deleting")
         if not dry_run:
             reach("trash.deleted")
-            self._tell(outcomes)
+            await self._tell(outcomes)
         return outcomes
 
     async def restore(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Outcome]:
@@ -101,7 +102,7 @@ class Trash:
                 break
             except IntegrityError:
                 continue  # the same bytes came while we looked: now they are seen
-        self._tell(outcomes)
+        await self._tell(outcomes)
         return outcomes
 
     async def purge(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Outcome]:
@@ -117,7 +118,7 @@ class Trash:
                 session, [each.image for each in outcomes if each.image and not each.failure]
             )
         reach("purge.doomed")
-        self._tell(outcomes)
+        await self._tell(outcomes)
         for outcome in outcomes:
             if outcome.failure is None:
                 await self._keeper.purge(outcome.id)
@@ -135,8 +136,8 @@ class Trash:
             )
             expired = rows.all()
             await self._purge(session, expired)
+        await self._changed([image.id for image in expired])
         for image in expired:
-            self._changed(image.id)
             await self._keeper.purge(image.id)
         return len(expired)
 
@@ -147,10 +148,8 @@ class Trash:
         for image in images:
             await self._keeper.doom_image(session, image.id)
 
-    def _tell(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            if outcome.failure is None:
-                self._changed(outcome.id)
+    async def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        await self._changed([each.id for each in outcomes if each.failure is None])
 
 
 def _bounded(ids: Sequence[UUID]) -> list[UUID]:

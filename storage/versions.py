@@ -1,6 +1,6 @@
 """An image's bytes can be replaced; what it had before stays as an earlier version of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import delete, update
@@ -8,12 +8,23 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from storage.changes import Told, tell_nobody
 from storage.database import Database
 from storage.errors import Conflict, DuplicateImage, NotFound
 from storage.inputs import check_version, checked_text
 from storage.intake import Arrival, Intake, Source
 from storage.keeper import Keeper
-from storage.library import Added, locked, picture_of, store, touch, twin_of
+from storage.library import (
+    MAX_TRIES,
+    Added,
+    is_picture_of,
+    locked,
+    picture_of,
+    store,
+    touch,
+    twin_of,
+)
+from storage.marks import Mark
 from storage.models import Attachment, Content, ContentState, Image, ImageVersion, Picture
 from storage.renditions import prefix_of
 from storage.viewers import Viewer
@@ -32,7 +43,7 @@ class Versions:
         intake: Intake,
         *,
         kept: int,
-        changed: Callable[[UUID], None] = lambda _: None,
+        changed: Told = tell_nobody,
     ) -> None:
         self._database = database
         self._keeper = keeper
@@ -60,32 +71,51 @@ class Versions:
         if image is None or image.workspace_id != viewer.workspace_id:
             raise NotFound("image", id)
         _check_replaceable(image, expected_version)
-        async with self._intake.take(source) as arrival:
+        # What was made from an AI picture is one too, even where its new file has lost the mark.
+        mark = Mark.TRAINED if image.is_ai_generated else None
+        async with self._intake.take(source, mark=mark) as arrival:
             keys = await store(self._keeper, viewer, arrival, id)
             try:
-                async with self._database.writing() as session:
-                    image = await locked(session, viewer, id)
-                    _check_replaceable(image, expected_version)
-                    if image.sha256 == arrival.shown.sha256:
-                        return Added(image, duplicate_of=image)
-                    for key in keys:
-                        await self._keeper.settle(session, key)
-                    await self._replace(session, image, arrival)
-                    image.filename = name or image.filename
-                    await touch(session, image)
-                    await session.flush()
-                    await self._forget_the_oldest(session, id)
+                for _ in range(MAX_TRIES):
+                    try:
+                        return await self._write(
+                            viewer, id, arrival, keys, name=name, expected_version=expected_version
+                        )
+                    except IntegrityError:
+                        async with self._database.reading() as session:
+                            twin = await twin_of(session, viewer, arrival, in_trash=False)
+                        if twin is not None:
+                            raise DuplicateImage(twin.id) from None
+                        # It is gone again: now nothing stands in the way.
+                raise Conflict("The same picture comes and goes all the time. Send it again.")
             except (Conflict, NotFound):
                 await self._keeper.doom(*keys)
                 raise
-            except IntegrityError:
-                await self._keeper.doom(*keys)
-                async with self._database.reading() as session:
-                    twin = await twin_of(session, viewer, arrival, in_trash=False)
-                if twin is None:
-                    raise
-                raise DuplicateImage(twin.id) from None
-        self._changed(id)
+
+    async def _write(
+        self,
+        viewer: Viewer,
+        id: UUID,
+        arrival: Arrival,
+        keys: Sequence[str],
+        *,
+        name: str | None,
+        expected_version: int | None,
+    ) -> Added:
+        """The row and its version, in the transaction that settles the new bytes."""
+        async with self._database.writing() as session:
+            image = await locked(session, viewer, id)
+            _check_replaceable(image, expected_version)
+            if is_picture_of(image, arrival):
+                return Added(image, duplicate_of=image)
+            for key in keys:
+                await self._keeper.settle(session, key)
+            await self._replace(session, image, arrival)
+            image.filename = name or image.filename
+            await touch(session, image)
+            await session.flush()
+            await self._forget_the_oldest(session, id)
+        await self._changed([id])
         return Added(image)
 
     async def _replace(self, session: AsyncSession, image: Image, arrival: Arrival) -> None:

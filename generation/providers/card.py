@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from decimal import Decimal
 from io import BytesIO
 from random import Random
 
@@ -17,7 +18,8 @@ from generation.cards.layouts import LAYOUTS, Layout
 from generation.cards.lettering import glyph_finder, letter
 from generation.cards.palette import Palette, pick_palette
 from generation.cards.wording import Wording, read_post
-from generation.provider import GeneratedImage, GenerationRequest, ModelInfo, Preview
+from generation.provider import Event, GeneratedImage, GenerationRequest, ModelInfo, Preview, Size
+from storage.errors import Rejected
 
 _STAGES = 4  # background, ornament, words, and the finished file
 _PREVIEW_SIDE = 512
@@ -27,15 +29,44 @@ class CardProvider:
     """Its previews are the stages of drawing; `stage_seconds` slows them down for the eye."""
 
     name = "card"
-    models: tuple[ModelInfo, ...] = (
-        ModelInfo(name="card", max_count=10, min_side=64, max_side=4096),
+    models: Sequence[ModelInfo] = (
+        ModelInfo(
+            name="card",
+            max_count=10,
+            min_side=64,
+            max_side=4096,
+            sizes=((1080, 1350), (1080, 1080), (1080, 1920)),
+            supports_seed=True,
+            streams_previews=True,
+            price=Decimal(0),
+            seconds=1,
+        ),
     )
     makes_ai_images = False
+    former_models: Mapping[str, str] = {}  # nobody changes it
 
     def __init__(self, *, stage_seconds: float = 0.0) -> None:
         self._stage_seconds = stage_seconds
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Preview | GeneratedImage]:
+    async def refresh(self) -> None:
+        """There is nobody to ask."""
+
+    def size_for(self, model: ModelInfo, width: int, height: int) -> Size:
+        for name, side in (("width", width), ("height", height)):
+            if not model.min_side <= side <= model.max_side:
+                raise Rejected(
+                    f"{model.name} makes pictures of {model.min_side} to {model.max_side} pixels "
+                    f"a side; {name} is {side}.",
+                    field=name,
+                    limit=model.max_side if side > model.max_side else model.min_side,
+                    actual=side,
+                )
+        return width, height
+
+    def estimate(self, request: GenerationRequest) -> Decimal:
+        return Decimal(0)
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         done = 0
         for index in range(request.count):
             drawing = _draw(request, index)

@@ -1,16 +1,18 @@
 """GIF (https://www.w3.org/Graphics/GIF/spec-gif89a.txt): frames, their timing, and the loop.
 
-Compressed data come in sub-blocks of at most 255 bytes, which are copied as they are.
+Compressed data come in sub-blocks of at most 255 bytes, which are copied as they are. A mark is
+read, but not written: what Adobe defined for XMP breaks the rules of sub-blocks, and few read it.
 """
 
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from storage.containers import c2pa, xmp
 from storage.containers.exif import UPRIGHT
 from storage.containers.vocabulary import Bounds, Rewritten, corrupt, counted, over_limit
-from storage.containers.xmp import declares_ai
 from storage.errors import CorruptFile, Rejected
+from storage.marks import Mark, combined
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 # Blocks and sub-blocks together. A 50 MB file with full sub-blocks has 200,000.
@@ -36,14 +38,15 @@ class Frame(NamedTuple):
     bottom: int
 
 
-def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
+def rewrite(data: memoryview, bounds: Bounds, mark: Mark | None = None) -> Rewritten:
     screen = _screen(data)
     canvas = int.from_bytes(screen[6:8], "little"), int.from_bytes(screen[8:10], "little")
     reach = canvas
     picture: list[bytes | memoryview] = [screen]
     timing = b""
     frames = 0
-    ai = c2pa = looped = False
+    declared: Mark | None = None
+    has_c2pa = looped = False
 
     blocks = _blocks(data, len(screen))
     for block in blocks:
@@ -66,8 +69,11 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
                 loop = _loop(name, block.sub_blocks)
                 looped = bool(loop)
                 picture.append(loop)
-            ai = ai or (name == b"XMP DataXMP" and declares_ai(block.sub_blocks))
-            c2pa = c2pa or name.startswith(b"C2PA_GIF")
+            if name == b"XMP DataXMP":
+                declared = combined(declared, xmp.declared(block.sub_blocks))
+            elif name.startswith(b"C2PA_GIF"):
+                has_c2pa = True
+                declared = combined(declared, c2pa.declared(_joined(block.sub_blocks[12:])))
 
     if not frames:
         raise corrupt("the picture is missing")
@@ -80,8 +86,9 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
         orientation=UPRIGHT,
         frames=frames,
         has_icc=False,
-        declares_ai=ai,
-        has_c2pa=c2pa,
+        declared=declared,
+        has_c2pa=has_c2pa,
+        mark=combined(declared, mark),
     )
 
 
@@ -149,6 +156,16 @@ def _loop(name: bytes, sub_blocks: memoryview) -> bytes:
     if told[:2] != b"\3\1" or len(sub_blocks) < 17:
         return b""
     return bytes([EXTENSION, APPLICATION, len(name)]) + name + told + b"\0"
+
+
+def _joined(sub_blocks: memoryview) -> bytes:
+    """What sub-blocks hold, without their lengths."""
+    parts: list[memoryview] = []
+    at = 0
+    while size := sub_blocks[at]:
+        parts.append(sub_blocks[at + 1 : at + 1 + size])
+        at += 1 + size
+    return b"".join(parts)
 
 
 def _taken(data: memoryview, at: int, size: int) -> memoryview:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
-from storage.containers import icc
+from storage.containers import c2pa, icc, xmp
 from storage.containers.exif import PREFIX, UPRIGHT, read_orientation, write_orientation
 from storage.containers.vocabulary import Bounds, Rewritten, corrupt, counted, over_limit
-from storage.containers.xmp import declares_ai
 from storage.errors import CorruptFile, UnsupportedMediaType
+from storage.marks import Mark, combined
 
 SIGNATURE = b"\xff\xd8\xff"
 # A 50 MB file made of full segments has 800.
@@ -34,6 +34,8 @@ SCAN_END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 JFIF = b"JFIF\0" + bytes([1, 1, 0, 0, 1, 0, 1, 0, 0])  # 1.01, square pixels, no thumbnail
 PROFILE = b"ICC_PROFILE\0"
 PROFILE_PART = 0xFFFF - 2 - len(PROFILE) - 2
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+BOX_HEAD = 16  # bytes of a JUMBF segment before its part of the box: CI, En, Z, LBox, TBox
 
 
 class Segment(NamedTuple):
@@ -44,7 +46,7 @@ class Segment(NamedTuple):
     scan: memoryview
 
 
-def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
+def rewrite(data: memoryview, bounds: Bounds, mark: Mark | None = None) -> Rewritten:
     picture: list[bytes | memoryview] = []
     frame: bytes | None = None
     scans = 0
@@ -53,7 +55,8 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
     adobe: bytes | None = None
     orientation: int | None = None
     profile_parts: list[bytes] = []
-    ai = c2pa = False
+    declared: Mark | None = None
+    manifest: list[bytes] = []
 
     segments = _segments(data)
     for marker, payload, scan in segments:
@@ -77,9 +80,10 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
                 raise corrupt("a table is not as long as it says")
             picture.append(_segment(marker, payload))
         elif marker == APP1 and name.startswith(b"http://ns.adobe.com/"):
-            ai = ai or declares_ai(payload)
+            declared = combined(declared, xmp.declared(payload))
         elif marker == APP11:
-            c2pa = c2pa or (name.startswith(b"JP") and b"c2pa" in bytes(payload))
+            if name.startswith(b"JP"):
+                manifest.append(bytes(payload[BOX_HEAD:]))
         elif scans:
             pass  # decoders read on colours and orientation until they meet the first scan
         elif marker == APP1 and name.startswith(PREFIX):
@@ -95,10 +99,14 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
     if frame is None or components != _components(frame):
         raise corrupt("a part of the picture is missing")
     profile = _assembled(profile_parts, bounds)
+    boxes = b"".join(manifest)
+    declared = combined(declared, c2pa.declared(boxes))
+    mark = combined(declared, mark)
     head = [
         b"\xff\xd8",
         _segment(APP0, JFIF) if jfif else b"",
         _oriented(orientation or UPRIGHT),
+        _segment(APP1, XMP + mark.packet) if mark else b"",
         _profiled(profile) if profile else b"",
         _segment(APP14, adobe) if adobe else b"",
     ]
@@ -110,8 +118,9 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
         orientation=orientation or UPRIGHT,
         frames=1,
         has_icc=profile is not None,
-        declares_ai=ai,
-        has_c2pa=c2pa,
+        declared=declared,
+        has_c2pa=b"c2pa" in boxes,
+        mark=mark,
     )
 
 

@@ -9,14 +9,15 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from storage.containers import icc
+from storage.containers import c2pa, icc, xmp
 from storage.containers.apng import Animation
 from storage.containers.exif import UPRIGHT, read_orientation, write_orientation
 from storage.containers.vocabulary import Bounds, Rewritten, corrupt, counted, over_limit
-from storage.containers.xmp import MAX_BYTES, declares_ai
+from storage.marks import Mark, combined
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP = b"XML:com.adobe.xmp\0"
+PLAIN = bytes(4)  # not compressed, in no language, the keyword not translated
 NAMED = b"ICC Profile\0\0"  # the name that says nothing, and the method: deflate
 
 INDEXED = 3
@@ -46,7 +47,7 @@ class Header(NamedTuple):
     interlace: int
 
 
-def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
+def rewrite(data: memoryview, bounds: Bounds, mark: Mark | None = None) -> Rewritten:
     chunks = _chunks(data, bounds)
     first = next(chunks)
     header = _checked_header(first, bounds)
@@ -56,8 +57,9 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
     animation_control: memoryview | None = None
     picture: list[memoryview] = []
     orientation: int | None = None
-    xmp: bytes | None = None
-    palette_seen = picture_seen = c2pa = False
+    packet: bytes | None = None
+    manifest: memoryview | None = None
+    palette_seen = picture_seen = False
     previous = first.type
 
     for chunk in chunks:
@@ -100,10 +102,10 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
                     hints[type] = _intact(chunk)
             case b"eXIf" if orientation is None:
                 orientation = read_orientation(payload)
-            case b"iTXt" if xmp is None and payload[: len(XMP)] == XMP:
-                xmp = _text(payload)
+            case b"iTXt" if packet is None and payload[: len(XMP)] == XMP:
+                packet = _text(payload)
             case b"caBX":
-                c2pa = True
+                manifest = payload
             case b"IEND":
                 pass
             case _ if type[:1].isupper():  # a critical chunk: no decoder may pass over it
@@ -114,6 +116,8 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
         raise corrupt("a part of the picture is missing")
     frames = animation.pictures()
     oriented = orientation or UPRIGHT
+    declared = combined(xmp.declared(packet or b""), c2pa.declared(manifest or b""))
+    mark = combined(declared, mark)
     head = [
         SIGNATURE,
         first.whole,
@@ -121,6 +125,7 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
         palette or b"",
         transparency or b"",
         _chunk(b"eXIf", write_orientation(oriented)) if oriented != UPRIGHT else b"",
+        _chunk(b"iTXt", XMP + PLAIN + mark.packet) if mark else b"",
         animation_control or b"",
     ]
     return Rewritten(
@@ -131,8 +136,9 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
         orientation=oriented,
         frames=frames,
         has_icc=bool(hints.get(b"iCCP")),
-        declares_ai=xmp is not None and declares_ai(xmp),
-        has_c2pa=c2pa,
+        declared=declared,
+        has_c2pa=manifest is not None,
+        mark=mark,
     )
 
 
@@ -191,7 +197,7 @@ def _text(payload: memoryview) -> bytes:
     text = bytes(payload[len(XMP) :])
     compressed = text[:1] == b"\1"
     _, _, text = text[2:].partition(b"\0")[2].partition(b"\0")
-    return _inflated(text, MAX_BYTES) if compressed else text
+    return _inflated(text, xmp.MAX_BYTES) if compressed else text
 
 
 def _inflated(deflated: bytes, at_most: int) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from storage.errors import CorruptFile, Rejected, TooManyPixels
+from storage.marks import Mark
 
 # What is over a limit is counted on for the message, but not for ever.
 COUNTED_AT_MOST = 200_000
@@ -59,11 +60,12 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A file that shows the same pixels and holds nothing else.
+    """A file that shows the same pixels and holds nothing else but its mark.
 
     `width` and `height` are pixels as stored: `orientation` (EXIF, 1 to 8) is still to be applied.
-    `frames` counts the pictures to decode. `declares_ai` and `has_c2pa` tell of the file as it
-    came in; neither mark is in `data`.
+    `frames` counts the pictures to decode. `declared` and `has_c2pa` tell of the file as it came
+    in. `mark` is what holds now, and is in `data` in our own words, unless that is a GIF: there is
+    no place in it that readers agree on. No manifest is in `data`.
     """
 
     data: bytes
@@ -73,8 +75,13 @@ class Rewritten:
     orientation: int
     frames: int
     has_icc: bool
-    declares_ai: bool
+    declared: Mark | None
     has_c2pa: bool
+    mark: Mark | None
+
+    @property
+    def declares_ai(self) -> bool:
+        return self.declared is not None
 
 
 def corrupt(why: str) -> CorruptFile:

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from storage.containers import icc
+from storage.containers import c2pa, icc, xmp
 from storage.containers.exif import UPRIGHT, read_orientation, write_orientation
 from storage.containers.vocabulary import Bounds, Rewritten, corrupt, over_limit
-from storage.containers.xmp import declares_ai
+from storage.marks import Mark, combined
 
 FORM = b"WEBP"
 MAX_CHUNKS = 20_000
 MAX_CHUNKS_IN_A_FRAME = 100
 
-PROFILE, ALPHA, EXIF, ANIMATION = 0x20, 0x10, 0x08, 0x02  # VP8X flags
+PROFILE, ALPHA, EXIF, XMP, ANIMATION = 0x20, 0x10, 0x08, 0x04, 0x02  # VP8X flags
 
 
 class Chunk(NamedTuple):
@@ -50,13 +50,18 @@ class Picture(NamedTuple):
     has_alpha: bool
 
 
-def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
+def rewrite(data: memoryview, bounds: Bounds, mark: Mark | None = None) -> Rewritten:
     size = int.from_bytes(data[4:8], "little")
     if size + 8 > len(data):
         raise corrupt("it ends in the middle")
     chunks = list(islice(_chunks(data[12 : 8 + size]), MAX_CHUNKS + 1))
     if len(chunks) > MAX_CHUNKS:
         raise over_limit("chunks", MAX_CHUNKS, len(chunks), "Export it anew")
+    declared = combined(
+        *(xmp.declared(payload) for type, payload in chunks if type == b"XMP "),
+        *(c2pa.declared(payload) for type, payload in chunks if type == b"C2PA"),
+    )
+    mark = combined(declared, mark)
     orientation, profile = UPRIGHT, None
     if chunks and chunks[0].type == b"VP8X":
         canvas = _checked_canvas(chunks[0].payload, bounds)
@@ -69,13 +74,14 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
             orientation = read_orientation(_first(b"EXIF", chunks))
         if canvas.flags & PROFILE:
             profile = icc.usable(bytes(_first(b"ICCP", chunks)), bounds)
-        written = _extended(picture, canvas, orientation, profile)
+        written = _extended(picture, canvas, orientation, profile, mark)
     else:
         bitstream = _bitstream(chunks[:1], with_alpha=False)
         bounds.admit_canvas(bitstream.width, bitstream.height)
-        canvas = Canvas(0, bitstream.width, bitstream.height)
+        canvas = Canvas(ALPHA, bitstream.width, bitstream.height)
         picture = Picture(bitstream.chunks, 1, bitstream.has_alpha)
-        written = picture.chunks
+        # A mark needs a header that announces it.
+        written = _extended(picture, canvas, UPRIGHT, None, mark) if mark else picture.chunks
     return Rewritten(
         data=_chunk(b"RIFF", FORM, written),
         media_type="image/webp",
@@ -84,8 +90,9 @@ def rewrite(data: memoryview, bounds: Bounds) -> Rewritten:
         orientation=orientation,
         frames=picture.frames,
         has_icc=profile is not None,
-        declares_ai=any(declares_ai(payload) for type, payload in chunks if type == b"XMP "),
+        declared=declared,
         has_c2pa=any(type == b"C2PA" for type, _ in chunks),
+        mark=mark,
     )
 
 
@@ -180,11 +187,14 @@ def _lossless_size(payload: memoryview) -> tuple[int, int, bool]:
     return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
 
 
-def _extended(picture: Picture, canvas: Canvas, orientation: int, profile: bytes | None) -> bytes:
+def _extended(
+    picture: Picture, canvas: Canvas, orientation: int, profile: bytes | None, mark: Mark | None
+) -> bytes:
     flags = canvas.flags & ANIMATION
     flags |= canvas.flags & ALPHA if picture.has_alpha else 0
     flags |= PROFILE if profile else 0
     flags |= EXIF if orientation != UPRIGHT else 0
+    flags |= XMP if mark else 0
     size = (canvas.width - 1).to_bytes(3, "little") + (canvas.height - 1).to_bytes(3, "little")
     return b"".join(
         [
@@ -192,6 +202,7 @@ def _extended(picture: Picture, canvas: Canvas, orientation: int, profile: bytes
             _chunk(b"ICCP", profile) if profile else b"",
             picture.chunks,
             _chunk(b"EXIF", write_orientation(orientation)) if flags & EXIF else b"",
+            _chunk(b"XMP ", mark.packet) if mark else b"",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Whether a file says of itself that it was made by AI: IPTC's digital source type, in XMP.
+"""Whether a file says of itself that AI made it: IPTC's digital source type, in its XMP.
 
 A search over bytes and no XML parser: there are no entities to expand, nothing to nest and nothing
 to fetch. It finds the property as attribute, as element and as `rdf:resource`, under any namespace
@@ -6,6 +6,8 @@ prefix. https://cv.iptc.org/newscodes/digitalsourcetype/
 """
 
 import re
+
+from storage.marks import Mark, combined
 
 # More than ten times what fits into a JPEG's segment. What is behind it is not read.
 MAX_BYTES = 1024 * 1024
@@ -15,11 +17,11 @@ AI_MADE = re.compile(
     rb"(?:\s+[\w.-]+:resource)?"
     rb"\s*(?:=\s*[\"']|>)\s*"
     rb"(?:https?://cv\.iptc\.org/newscodes/digitalsourcetype/)?"
-    rb"(?:trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)\s*[\"'<]"
+    rb"(trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)\s*[\"'<]"
 )
 
 
-def declares_ai(packet: bytes | memoryview) -> bool:
+def declared(packet: bytes | memoryview) -> Mark | None:
     # A packet may be in UTF-16 or UTF-32: without its zeros it reads like ASCII.
     readable = bytes(packet[:MAX_BYTES]).replace(b"\0", b"")
-    return AI_MADE.search(readable) is not None
+    return combined(*(Mark(kind.decode()) for kind in AI_MADE.findall(readable)))

@@ -18,10 +18,12 @@ from graph.parts import open_store
 from storage.database import Database
 from storage.doctor import Doctor, Report
 from storage.keeper import Keeper
+from storage.migrations import migrate
 from storage.models import ObjectState
 from storage.trash import Trash
+from storage.viewers import Viewers
 from tests.end_to_end import operations as op
-from tests.end_to_end.service import Service, free_port
+from tests.end_to_end.service import Process, Service, free_port
 from tests.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 from tests.storage.rows import object_states
 
@@ -52,8 +54,7 @@ class Installation:
 
     @asynccontextmanager
     async def doctor(self) -> AsyncIterator[tuple[Doctor, Database]]:
-        named = {name.lower(): value for name, value in self.service.settings.items()}
-        settings = Settings(_env_file=None, **named)  # type: ignore[arg-type, call-arg]  # as text
+        settings = settings_of(self.service)
         database = Database(settings.database)
         async with open_store(settings, settings.objects_url) as store:
             keeper = Keeper(database, store, grace=timedelta(0))
@@ -93,15 +94,77 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
         "IMPORT_PORTS": str(free_port()),
     }
     if request.param != "local and SQLite":
-        seaweed: Seaweed = request.getfixturevalue("seaweed")
-        settings |= {
-            "DATABASE_URL": request.getfixturevalue("postgres_url"),
-            "SIGNING_KEYS": secrets.token_hex(32),
-            "OBJECTS_URL": f"s3://media/{tmp_path.name}",
-            "S3_ENDPOINT_URL": seaweed.url,
-            "S3_ACCESS_KEY_ID": ACCESS_KEY,
-            "S3_SECRET_ACCESS_KEY": SECRET_KEY,
-        }
+        settings |= shared(
+            request.getfixturevalue("postgres_url"),
+            request.getfixturevalue("seaweed"),
+            tmp_path.name,
+        )
     service = Service(tmp_path, **settings)
     yield Installation(service)
     service.stop()
+
+
+def shared(database_url: str, seaweed: Seaweed, folder: str) -> dict[str, str]:
+    """Settings of processes that share a PostgreSQL database, and a folder of an S3 bucket."""
+    return {
+        "DATABASE_URL": database_url,
+        "SIGNING_KEYS": secrets.token_hex(32),
+        "OBJECTS_URL": f"s3://media/{folder}",
+        "S3_ENDPOINT_URL": seaweed.url,
+        "S3_ACCESS_KEY_ID": ACCESS_KEY,
+        "S3_SECRET_ACCESS_KEY": SECRET_KEY,
+    }
+
+
+class Cluster:
+    """Two API processes that do no work, and workers that can be added and killed."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.settings = settings
+        self._folder = folder
+        self.one, self.two = Service(folder, **settings), Service(folder, **settings)
+        self.workers: list[Process] = []
+
+    def start(self) -> None:
+        for service in (self.one, self.two):
+            service.launch("--no-worker")
+        for service in (self.one, self.two):
+            service.wait_until_ready()
+
+    def add_worker(self, **settings: str) -> Process:
+        """One that has begun to start, with settings of its own beside the others'."""
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        data = {"DATA_DIR": str(self._folder / "data")}
+        self.workers.append(Process(["worker"], self.settings | data | settings, log))
+        return self.workers[-1]
+
+    def stop(self) -> None:
+        for service in (self.one, self.two):
+            service.stop()
+        for worker in self.workers:
+            worker.stop()
+
+    @property
+    def logs(self) -> str:
+        files = {self.one.log, self.two.log, *(worker.log for worker in self.workers)}
+        return "".join(file.read_text() for file in files)
+
+
+async def migrated(url: str) -> None:
+    """Bring an empty database to the present schema."""
+    database = Database(url)
+    await migrate(database)
+    await database.close()
+
+
+async def new_key(service: Service, workspace: str, name: str) -> str:
+    """An API key for the running service."""
+    database = Database(settings_of(service).database)
+    key = await Viewers(database).create_key(workspace, name)
+    await database.close()
+    return key
+
+
+def settings_of(service: Service) -> Settings:
+    named = {name.lower(): value for name, value in service.settings.items()}
+    return Settings(_env_file=None, **named)  # type: ignore[arg-type, call-arg]  # as text

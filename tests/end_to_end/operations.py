@@ -238,3 +238,101 @@ mutation Replace($id: ID!, $file: Upload!, $version: Int) {
   }
 }
 """
+
+RECIPE = """
+fragment RecipeFields on Generation {
+  id status provider model prompt revisedPrompt negativePrompt requestedCount width height quality
+  background style seed notice estimatedCost actualCost calls attempts progress
+  failure { code message remedy retryable retryAfterSeconds }
+  retryOf { id } references { id }
+  images { id origin isAiGenerated width height mimeType url generation { id } parent { id } }
+}
+"""
+
+WISH = (
+    """
+mutation Wish($input: GenerateImageInput!) {
+  generateImage(input: $input) {
+    generation { ...RecipeFields }
+    notices
+    errors { __typename ... on UserError { code message path }
+             ... on BudgetExceededError { remaining estimated } }
+  }
+}
+"""
+    + RECIPE
+)
+
+RETRY = (
+    """
+mutation Retry($id: ID!, $again: String) {
+  retryGeneration(id: $id, idempotencyKey: $again) {
+    generation { ...RecipeFields }
+    notices
+    errors { __typename ... on UserError { code message path } }
+  }
+}
+"""
+    + RECIPE
+)
+
+RECIPE_OF = (
+    """
+query RecipeOf($id: ID!) { generation(id: $id) { ...RecipeFields } }
+"""
+    + RECIPE
+)
+
+PREVIEW_OF = """
+query PreviewOf($id: ID!) { generation(id: $id) { previewUrl } }
+"""
+
+ESTIMATE = """
+query Estimate($input: GenerateImageInput!) {
+  estimateGeneration(input: $input) {
+    provider model prompt count width height estimated remainingBudget expectedSeconds notices
+  }
+}
+"""
+
+PROVIDERS = """
+query Providers {
+  providers {
+    name available unavailableReason isDefault makesAiImages
+    models { name isDefault maxCount streamsPreviews supportsMask pricePerImage shutdownDate }
+  }
+}
+"""
+
+LEDGER = """
+query Ledger($after: String) {
+  ledger(first: 100, after: $after) { nodes { viewer state estimated actual generation { id } } }
+  budgets {
+    workspace { spent reserved budget remaining }
+    viewer { spent reserved }
+  }
+}
+"""
+
+FILES = """
+query Files($id: ID!) {
+  image(id: $id) {
+    url mimeType
+    jpeg: rendition(width: 100, format: JPEG) { url }
+    png: rendition(width: 100, format: PNG) { url }
+    webp: rendition(width: 100, format: WEBP) { url }
+    avif: rendition(width: 100, format: AVIF) { url }
+  }
+}
+"""
+
+LIBRARY_CHANGED = """
+subscription LibraryChanged {
+  libraryChanged {
+    __typename at
+    ... on ImageAdded { image { id title } }
+    ... on ImageChanged { image { id title } }
+    ... on ImageDeleted { imageId }
+  }
+}
+"""

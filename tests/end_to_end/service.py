@@ -1,5 +1,6 @@
 """The real service in processes of its own, and clients that talk to it as anybody would."""
 
+import asyncio
 import json
 import os
 import re
@@ -59,6 +60,10 @@ class Process:
         self.popen.kill()
         self.popen.wait(10)
 
+    async def died(self, seconds: float = 40) -> bool:
+        """By SIGKILL, as soon as it has; others go on meanwhile."""
+        return await asyncio.to_thread(self.popen.wait, seconds) == -signal.SIGKILL
+
     def terminate(self, seconds: float = 20) -> int:
         """SIGTERM; the exit code."""
         self.popen.send_signal(signal.SIGTERM)
@@ -81,7 +86,14 @@ class Service:
         self.process: Process | None = None
 
     def start(self, *arguments: str) -> "Service":
+        return self.launch(*arguments).wait_until_ready()
+
+    def launch(self, *arguments: str) -> "Service":
+        """Begin to start: several can do so at once."""
         self.process = Process(["serve", *arguments], self.settings, self.log)
+        return self
+
+    def wait_until_ready(self) -> "Service":
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -89,10 +101,10 @@ class Service:
                     return self
             except httpx.TransportError:
                 pass
-            assert self.process.popen.poll() is None, f"ended early:\n{self.log.read_text()}"
+            assert self.running.popen.poll() is None, f"ended early:\n{self.log.read_text()}"
             if time.monotonic() > deadline:
-                self.process.popen.send_signal(signal.SIGABRT)  # where it stands, into the log
-                self.process.popen.wait(10)
+                self.running.popen.send_signal(signal.SIGABRT)  # where it stands, into the log
+                self.running.popen.wait(10)
                 raise AssertionError(f"never ready:\n{self.log.read_text()}")
             time.sleep(0.05)
 
@@ -180,6 +192,11 @@ class Service:
         body: JSON = response.json()
         assert "errors" not in body, body
         return dict(body["data"])
+
+    async def watched(self, query: str, *, key: str | None = None, **variables: Any) -> list[JSON]:
+        """All events of a subscription to one field, to its end."""
+        async with self.watching(query, key=key, **variables) as events:
+            return [next(iter(event.values())) async for event in events]
 
     @asynccontextmanager
     async def watching(

@@ -15,7 +15,7 @@ from tests.pictures import jpeg
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """One job at a time, slow enough to be killed in its middle."""
-    service = Service(tmp_path, CARD_STAGE_SECONDS="0.4", GENERATIONS_PER_WORKSPACE="1")
+    service = Service(tmp_path, CARD_STAGE_SECONDS="0.4", GENERATIONS_PER_VIEWER="1")
     yield service.start()
     service.stop()
 

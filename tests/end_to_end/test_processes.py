@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end import operations as op
 from tests.end_to_end.service import JSON, Process, Service
+from tests.pictures import jpeg
 
 
 class Cluster:
@@ -97,3 +98,19 @@ async def test_a_worker_that_is_told_to_stop_finishes_its_job(cluster: Cluster) 
 
     assert code == 0
     assert (await cluster.one.ask(op.GENERATION, id=id))["generation"]["status"] == "SUCCEEDED"
+
+
+async def test_what_changes_by_one_api_is_told_to_whoever_watches_the_other(
+    cluster: Cluster,
+) -> None:
+    async with cluster.two.watching(op.LIBRARY_CHANGED) as events:
+        first = (await anext(events))["libraryChanged"]
+        answer = await cluster.one.upload(op.UPLOAD, jpeg())
+        added = (await anext(events))["libraryChanged"]
+        id = answer["uploadImage"]["image"]["id"]
+        await cluster.one.ask(op.DELETE, id=id)
+        deleted = (await anext(events))["libraryChanged"]
+
+    assert first["__typename"] == "LibraryReset"
+    assert (added["__typename"], added["image"]["id"]) == ("ImageAdded", id)
+    assert (deleted["__typename"], deleted["imageId"]) == ("ImageDeleted", id)

@@ -13,9 +13,7 @@ from tests.end_to_end.service import JSON, Service, running
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Slow enough to be watched and stopped; one job of the workspace at a time."""
     folder = tmp_path_factory.mktemp("watching")
-    with running(
-        Service(folder, CARD_STAGE_SECONDS="0.3", GENERATIONS_PER_WORKSPACE="1")
-    ) as service:
+    with running(Service(folder, CARD_STAGE_SECONDS="0.3", GENERATIONS_PER_VIEWER="1")) as service:
         yield service
 
 

@@ -5,6 +5,7 @@ import time
 from io import BytesIO
 from itertools import pairwise
 from random import Random
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -35,11 +36,14 @@ def request(
     count: int = 1,
     seed: int | None = 7,
 ) -> GenerationRequest:
-    return GenerationRequest(prompt, width, height, count, seed)
+    return GenerationRequest(UUID(int=1), "card", prompt, width, height, count, seed=seed)
 
 
 async def everything(wish: GenerationRequest) -> list[Preview | GeneratedImage]:
-    return [event async for event in CardProvider().generate(wish)]
+    told = [event async for event in CardProvider().generate(wish)]
+    pictures = [event for event in told if isinstance(event, Preview | GeneratedImage)]
+    assert pictures == told
+    return pictures
 
 
 async def pictures(wish: GenerationRequest) -> list[bytes]:

@@ -1,16 +1,27 @@
 """From a wish to what the provider is asked."""
 
+from decimal import Decimal
+from uuid import uuid4
+
 import pytest
 
+from generation.catalogue import Catalogue
+from generation.prompts import Rules, brief
+from generation.provider import Background, Quality
+from generation.references import References
 from generation.studio import Studio, Target, Wish
 from storage.contents import ContentPatch, Contents
 from storage.database import Database
-from storage.errors import NotFound, Rejected, TooLong
+from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected, TooLong
 from storage.generations import Generations
+from storage.library import Library, NewImage
 from storage.models import Generation
+from storage.objects.local import LocalObjectStore
 from storage.search import PageRequest
+from storage.trash import Trash
 from storage.viewers import Viewer
 from tests.generation.conftest import ScriptedProvider
+from tests.pictures import jpeg
 
 
 @pytest.fixture
@@ -19,8 +30,16 @@ def contents(database: Database) -> Contents:
 
 
 @pytest.fixture
-def studio(generations: Generations, contents: Contents, provider: ScriptedProvider) -> Studio:
-    return Studio(generations, contents, {provider.name: provider}, default=provider.name)
+def studio(
+    generations: Generations,
+    contents: Contents,
+    library: Library,
+    store: LocalObjectStore,
+    provider: ScriptedProvider,
+) -> Studio:
+    catalogue = Catalogue({provider.name: provider}, provider.name)
+    references = References(library, store)
+    return Studio(generations, contents, references, catalogue, writer=Rules())
 
 
 async def _generations(generations: Generations, viewer: Viewer) -> int:
@@ -51,7 +70,7 @@ async def test_a_contents_words_are_the_prompt_where_there_is_no_other(
     derived = await studio.generate(alice, Wish(content_id=content.id))
     given = await studio.generate(alice, Wish(content_id=content.id, prompt="A loaf"))
 
-    assert (derived.prompt, given.prompt) == ("Fresh bread", "A loaf")
+    assert (derived.prompt, given.prompt) == (brief("Fresh bread", 1080, 1350), "A loaf")
     assert derived.content_id == given.content_id == content.id
 
 
@@ -70,6 +89,15 @@ async def test_a_contents_words_are_the_prompt_where_there_is_no_other(
         (Wish(prompt="x", width=100, height=63), "height"),
         (Wish(prompt="x", width=100, height=100, target=Target.INSTAGRAM_FEED), "target"),
         (Wish(prompt="x", attach=True), "contentId"),
+        (Wish(prompt="x", seed=2**31), "seed"),
+        (Wish(prompt="x", quality=Quality.MEDIUM), "quality"),
+        (Wish(prompt="x", style="anime"), "style"),
+        (Wish(prompt="x", background=Background.TRANSPARENT), "background"),
+        (Wish(prompt="x", model="plain", negative_prompt="people"), "negativePrompt"),
+        (Wish(prompt="x", model="plain", seed=1), "seed"),
+        (Wish(prompt="x", reference_image_ids=[uuid4()] * 3), "referenceImageIds"),
+        (Wish(prompt="x", mask_image_id=uuid4()), "maskImageId"),
+        (Wish(prompt="x", width=0, height=0), "width"),
         (Wish(prompt="x", tags=["t" * 65]), "tag"),
     ],
 )
@@ -81,6 +109,128 @@ async def test_what_cannot_be_made_is_refused_and_not_queued(
 
     assert refused.value.field == field
     assert await _generations(generations, alice) == 0
+
+
+async def test_a_wish_keeps_its_whole_recipe(
+    studio: Studio, library: Library, alice: Viewer
+) -> None:
+    first, mask = [(await library.add_image(alice, jpeg(seed=n), NewImage())).image for n in (1, 2)]
+    wish = Wish(
+        prompt="A sea",
+        count=2,
+        quality=Quality.HIGH,
+        background=Background.OPAQUE,
+        negative_prompt="people",
+        style="cinematic",
+        seed=7,
+        reference_image_ids=[first.id],
+        mask_image_id=mask.id,
+        tags=["sea"],
+        alt_text="Waves",
+    )
+
+    made = await studio.generate(alice, wish)
+
+    assert (made.quality, made.background, made.style) == ("high", "opaque", "cinematic")
+    assert (made.negative_prompt, made.seed, made.requested_count) == ("people", 7, 2)
+    assert (made.reference_image_ids, made.mask_image_id) == ([str(first.id)], mask.id)
+
+
+async def test_what_a_wish_would_cost_is_told_before_and_reserved_with_it(
+    studio: Studio, contents: Contents, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    provider.price = Decimal("0.05")
+    content = await contents.save(alice, ContentPatch(text="Fresh bread"))
+    wish = Wish(content_id=content.id, count=3)
+
+    estimate = await studio.estimate(alice, wish)
+    made = await studio.generate(alice, wish)
+
+    assert (estimate.cost, estimate.expected_seconds) == (Decimal("0.15"), 12)
+    assert (estimate.provider, estimate.model, estimate.count) == ("scripted", "m", 3)
+    assert estimate.prompt == made.prompt == brief("Fresh bread", 1080, 1350)
+    assert made.estimated_cost == Decimal("0.15")
+
+
+async def test_an_estimate_queues_nothing(
+    studio: Studio, generations: Generations, alice: Viewer
+) -> None:
+    await studio.estimate(alice, Wish(prompt="A sea"))
+
+    assert await _generations(generations, alice) == 0
+
+
+async def test_an_old_clients_name_of_a_model_is_answered_by_its_successor(
+    studio: Studio, alice: Viewer
+) -> None:
+    made = await studio.generate(alice, Wish(prompt="A sea", model="DALL_E_3"))
+
+    assert (made.model, made.notice) == ("m", "DALL_E_3 is no more. m answers in its place.")
+
+
+@pytest.mark.parametrize("kind", ["ghost", "stranger's", "in the trash"])
+async def test_a_reference_that_is_not_there_is_not_found(
+    kind: str, studio: Studio, library: Library, trash: Trash, alice: Viewer, bob: Viewer
+) -> None:
+    id = uuid4()
+    if kind != "ghost":
+        owner = bob if kind == "stranger's" else alice
+        id = (await library.add_image(owner, jpeg(), NewImage())).image.id
+    if kind == "in the trash":
+        await trash.delete(alice, [id])
+
+    with pytest.raises(NotFound):
+        await studio.generate(alice, Wish(prompt="x", reference_image_ids=[id]))
+
+
+async def test_a_mask_has_the_size_of_what_it_masks(
+    studio: Studio, library: Library, alice: Viewer
+) -> None:
+    first = (await library.add_image(alice, jpeg(64, 48), NewImage())).image
+    mask = (await library.add_image(alice, jpeg(48, 64, seed=2), NewImage())).image
+    wish = Wish(prompt="x", reference_image_ids=[first.id], mask_image_id=mask.id)
+
+    with pytest.raises(Rejected) as refused:
+        await studio.generate(alice, wish)
+
+    assert refused.value.field == "maskImageId"
+
+
+async def test_a_retry_has_the_old_recipe_and_names_the_old_one(
+    studio: Studio, generations: Generations, alice: Viewer
+) -> None:
+    wish = Wish(prompt="A sea", count=2, quality=Quality.LOW, seed=7, tags=["sea"])
+    old = await studio.generate(alice, wish)
+    await generations.cancel(alice, old.id)
+
+    new = await studio.retry(alice, old.id)
+
+    assert (new.id != old.id, new.retry_of) == (True, old.id)
+    for name in ("prompt", "requested_count", "quality", "seed", "tags", "width", "height"):
+        assert getattr(new, name) == getattr(old, name)
+
+
+async def test_what_still_goes_on_is_not_tried_again(studio: Studio, alice: Viewer) -> None:
+    old = await studio.generate(alice, Wish(prompt="A sea"))
+
+    with pytest.raises(Conflict):
+        await studio.retry(alice, old.id)
+
+
+async def test_a_retry_that_is_sent_twice_makes_one_generation(
+    studio: Studio, generations: Generations, alice: Viewer, bob: Viewer
+) -> None:
+    old = await studio.generate(alice, Wish(prompt="A sea"))
+    await generations.cancel(alice, old.id)
+
+    first = await studio.retry(alice, old.id, idempotency_key="k")
+    second = await studio.retry(alice, old.id, idempotency_key="k")
+
+    assert first.id == second.id
+    with pytest.raises(IdempotencyMismatch):
+        await studio.generate(alice, Wish(prompt="A sea", idempotency_key="k"))
+    with pytest.raises(NotFound):
+        await studio.retry(bob, old.id)
 
 
 async def test_a_prompt_has_an_end(studio: Studio, alice: Viewer) -> None:

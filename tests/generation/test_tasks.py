@@ -2,29 +2,52 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
+from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from PIL import Image
 from sqlmodel import select
 
-from generation.errors import ProviderUnavailable, Refused
-from generation.provider import GeneratedImage, Preview
-from generation.tasks import GenerationTask, _image_id
+from generation.errors import (
+    NotSent,
+    OutcomeUnknown,
+    ProviderQuota,
+    ProviderUnavailable,
+    Refused,
+)
+from generation.provider import (
+    Charged,
+    GeneratedImage,
+    ImageFailed,
+    Preview,
+    Progressed,
+    TaskStarted,
+)
+from generation.reception import image_id
+from generation.tasks import GenerationTask
+from storage.containers.xmp import declared
 from storage.contents import ContentPatch, Contents
 from storage.database import Database
-from storage.errors import IdempotencyMismatch, NotFound
+from storage.errors import IdempotencyMismatch, NotFound, RateLimited
 from storage.generations import Event, Generations, NewGeneration
 from storage.keeper import Keeper, Purpose
+from storage.ledger import Budgets, Ledger
 from storage.library import Library, NewImage
+from storage.marks import Mark
 from storage.models import Generation, GenerationStatus, StoredObject
 from storage.objects.local import LocalObjectStore
 from storage.progress import LocalBus
+from storage.search import PageRequest
 from storage.viewers import Viewer
 from tests.generation.conftest import ScriptedProvider
+from tests.hostile import HTML, MARK, with_exif
 from tests.pictures import jpeg
 
 
@@ -56,7 +79,7 @@ async def test_each_picture_comes_marked_and_catalogued_with_its_recipe(
     (images,) = await library.images_of_generations(alice, [generation.id])
     ended = await generations.generation(alice, generation.id)
     assert (ended.status, ended.progress, ended.attempts) == (GenerationStatus.SUCCEEDED, 1.0, 1)
-    assert [image.sha256 for image in images] == [_sha256(picture(n)) for n in range(2)]
+    assert [image.source_sha256 for image in images] == [_sha256(picture(n)) for n in range(2)]
     for image in images:
         assert (image.origin, image.is_ai_generated) == ("generated", True)
         assert (image.alt_text, image.tags) == ("Waves", ["sea"])
@@ -113,7 +136,7 @@ async def test_what_an_interrupted_run_had_stored_is_adopted(
 ) -> None:
     generation = await generations.request(alice, new())
     await generations.take_latch(generation.id)
-    data, id = jpeg(seed=100), _image_id(generation, 0)
+    data, id = jpeg(seed=100), image_id(generation, 0)
     await keeper.put(  # and then the process died, before the picture was catalogued
         f"images/{id}/{_sha256(picture(0))}.jpg",
         data,
@@ -145,7 +168,7 @@ async def test_a_picture_that_was_catalogued_but_not_announced_is_announced(
         alice,
         jpeg(seed=100),
         NewImage(generation_id=generation.id),
-        id=_image_id(generation, 0),
+        id=image_id(generation, 0),
     )
 
     await task.run(generation.id)
@@ -227,7 +250,30 @@ async def test_what_a_provider_gives_is_checked_like_any_upload(
     assert (await generations.current(generation.id)).status is GenerationStatus.FAILED
 
 
-async def test_fewer_pictures_than_wished_for_is_a_failure(
+async def test_a_picture_that_does_not_come_loses_no_other(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new(3))
+    provider.script = [picture(0), ImageFailed(1, Refused("Not this.")), picture(2)]
+
+    await task.run(generation.id)
+
+    (images,) = await library.images_of_generations(alice, [generation.id])
+    ended = await generations.generation(alice, generation.id)
+    assert [image.source_sha256 for image in images] == [_sha256(picture(n)) for n in (0, 2)]
+    assert (ended.status, ended.progress) == (GenerationStatus.SUCCEEDED, 1.0)
+    assert (ended.failure_code, ended.failure_message) == (
+        "CONTENT_POLICY",
+        "2 of 3 pictures came. Not this.",
+    )
+    assert ended.failure_remedy == Refused.remedy
+
+
+async def test_a_provider_that_gives_less_than_it_was_asked_for_is_told_of(
     task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
 ) -> None:
     generation = await generations.request(alice, new(3))
@@ -236,7 +282,278 @@ async def test_fewer_pictures_than_wished_for_is_a_failure(
     await task.run(generation.id)
 
     ended = await generations.generation(alice, generation.id)
-    assert ended.failure_message == "scripted gave 1 of 3 images."
+    assert ended.status is GenerationStatus.SUCCEEDED
+    assert ended.failure_code == "PROVIDER_UNAVAILABLE"
+
+
+async def test_when_no_picture_comes_the_first_reason_is_told(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new(2))
+    provider.script = [
+        ImageFailed(1, ProviderUnavailable("Broken.")),
+        ImageFailed(0, Refused("Not this.")),
+    ]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert (ended.status, ended.failure_message) == (GenerationStatus.FAILED, "Not this.")
+
+
+@pytest.mark.parametrize("fault", [RateLimited("Slow down.", retry_after=0.01), NotSent("Away.")])
+async def test_a_call_that_did_not_count_is_made_again(
+    fault: Exception,
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new())
+    provider.scripts = [[fault], [fault], [picture(0)]]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 3)
+
+
+async def test_a_call_that_does_not_count_is_made_three_times_and_no_more(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new())
+    provider.script = [RateLimited("Slow down.", retry_after=0.01)]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert len(provider.requests) == ended.calls == 3
+    assert (ended.failure_code, ended.failure_retry_after) == ("RATE_LIMITED", 0.01)
+
+
+async def test_nobody_waits_longer_for_a_provider_than_is_set(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new())
+    provider.script = [RateLimited("Come tomorrow.", retry_after=86_400)]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert (ended.calls, ended.failure_retry_after) == (1, 86_400)
+
+
+@pytest.mark.parametrize("fault", [OutcomeUnknown("Cut."), ProviderUnavailable("Broken.")])
+async def test_a_call_that_may_count_is_made_once(
+    fault: Exception,
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new())
+    provider.scripts = [[fault], [picture(0)]]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.FAILED, 1)
+
+
+async def test_a_run_that_died_while_it_waited_for_the_provider_calls_again(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new())
+    await generations.take_latch(generation.id)
+    await generations.give_latch_back(generation.id)  # and then the process died
+    provider.script = [picture(0)]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 2)
+
+
+async def test_a_task_that_the_provider_works_on_is_asked_after_by_the_next_run(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new(2))
+    await generations.take_latch(generation.id)
+    await generations.keep_task(generation.id, "task-7")  # and then the process died
+    provider.script = [picture(0), picture(1)]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert [request.task for request in provider.requests] == ["task-7"]
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 1)
+
+
+async def test_a_picture_that_an_interrupted_run_had_is_not_taken_in_twice(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new(2))
+    provider.script = [TaskStarted("task-7"), picture(0), KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        await task.run(generation.id)
+    provider.script = [picture(0), picture(1)]
+
+    await task.run(generation.id)
+
+    (images,) = await library.images_of_generations(alice, [generation.id])
+    assert [image.source_sha256 for image in images] == [_sha256(picture(n)) for n in range(2)]
+    assert (await generations.current(generation.id)).status is GenerationStatus.SUCCEEDED
+
+
+async def test_what_a_provider_is_shown_is_upright_and_its_child_knows_its_parent(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    store: LocalObjectStore,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    mother = (await library.add_image(alice, with_exif(jpeg(90, 60, seed=7)), NewImage())).image
+    wish = new(reference_image_ids=(mother.id,), mask_image_id=mother.id)
+    generation = await generations.request(alice, wish)
+    provider.script = [picture(0)]
+
+    await task.run(generation.id)
+
+    (shown,) = provider.requests[0].references
+    mask = provider.requests[0].mask
+    assert (shown.width, shown.height) == (mother.width, mother.height)
+    assert Image.open(BytesIO(shown.data)).size == (mother.width, mother.height)
+    assert mask is not None
+    assert mask.media_type == "image/png"
+    ((child,),) = await library.images_of_generations(alice, [generation.id])
+    assert child.parent_id == mother.id
+    assert declared(await store.get(child.object_key)) is Mark.COMPOSITE
+
+
+async def test_previews_come_four_times_a_second_at_most(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new())
+    quick = [step for n in range(50) for step in (preview(n / 100), Progressed("drawing", n / 99))]
+    provider.script = [*quick, picture(0)]
+    told = CountingBus()
+    generations.bus = told
+    began = time.monotonic()
+
+    await task.run(generation.id)
+
+    # Beside them: the call, the picture and the end.
+    assert told.count <= 3 + 1 + 4 * (time.monotonic() - began)
+
+
+async def test_the_words_that_a_provider_drew_instead_are_kept(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new())
+    provider.script = [replace(picture(0), revised_prompt="A calm sea at dawn")]
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    assert (ended.prompt, ended.revised_prompt) == ("A sea", "A calm sea at dawn")
+
+
+# ---- money ------------------------------------------------------------------------------------
+
+
+async def spent(database: Database, viewer: Viewer) -> tuple[Decimal, Decimal]:
+    """What the workspace has spent this month, and what is reserved."""
+    balance = (await Ledger(database, Budgets()).balances(viewer)).workspace
+    return balance.spent, balance.reserved
+
+
+@pytest.mark.parametrize(
+    ("script", "actual", "state"),
+    [
+        pytest.param([Charged(Decimal("0.04")), picture(0)], "0.04", "settled", id="success"),
+        pytest.param([Refused("Not this.")], "0", "settled", id="refusal"),
+        pytest.param([ProviderUnavailable("Broken.")], "0", "settled", id="fault"),
+        pytest.param([ProviderQuota("Empty.")], "0", "settled", id="quota"),
+        pytest.param([OutcomeUnknown("Cut.")], "0.05", "assumed", id="nobody knows"),
+        pytest.param([KeyError("bug")], "0.05", "assumed", id="a bug"),
+        pytest.param(
+            [Charged(Decimal("0.07")), OutcomeUnknown("Cut.")], "0.07", "assumed", id="more"
+        ),
+        pytest.param(
+            [Charged(Decimal("0.02")), Refused("Not this.")], "0.02", "settled", id="half"
+        ),
+    ],
+)
+async def test_what_a_generation_cost_is_booked_once_it_has_ended(
+    script: list[Any],
+    actual: str,
+    state: str,
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    database: Database,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new(estimated_cost=Decimal("0.05")))
+    before = await spent(database, alice)
+    provider.script = script
+
+    for _ in range(2):
+        await task.run(generation.id)
+
+    assert before == (Decimal(0), Decimal("0.05"))
+    assert await spent(database, alice) == (Decimal(actual), Decimal(0))
+    (entry,) = (await Ledger(database, Budgets()).entries(alice, None, PageRequest(10))).rows
+    assert (entry.state, entry.estimated, entry.actual) == (
+        state,
+        Decimal("0.05"),
+        Decimal(actual),
+    )
+
+
+async def test_a_queued_generation_that_is_cancelled_costs_nothing(
+    generations: Generations, database: Database, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new(estimated_cost=Decimal("0.05")))
+
+    await generations.cancel(alice, generation.id)
+
+    assert await spent(database, alice) == (Decimal(0), Decimal(0))
+
+
+async def test_a_running_generation_that_is_cancelled_may_have_been_paid_for(
+    generations: Generations, database: Database, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new(estimated_cost=Decimal("0.05")))
+    await generations.take_latch(generation.id)
+
+    await generations.cancel(alice, generation.id)
+
+    assert await spent(database, alice) == (Decimal("0.05"), Decimal(0))
+
+
+async def test_a_task_that_is_asked_after_again_is_charged_once(
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    database: Database,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new(2, estimated_cost=Decimal("0.05")))
+    charge = Charged(Decimal("0.05"))
+    provider.script = [TaskStarted("t"), charge, picture(0), KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        await task.run(generation.id)
+    provider.script = [charge, picture(0), picture(1)]
+
+    await task.run(generation.id)
+
+    assert await spent(database, alice) == (Decimal("0.05"), Decimal(0))
 
 
 async def test_a_cancelled_generation_stops_its_provider(
@@ -361,6 +678,36 @@ async def test_a_ghost_cannot_be_watched(generations: Generations, alice: Viewer
         await _all(generations, alice, uuid4())
 
 
+async def test_a_preview_is_made_clean_like_any_file(
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    store: LocalObjectStore,
+    alice: Viewer,
+) -> None:
+    generation = await generations.request(alice, new())
+    dirty = Preview(0, with_exif(jpeg(90, 60)), "image/jpeg", 0.3, "sketch")
+    provider.script = [dirty, picture(0)]
+
+    await task.run(generation.id)
+
+    key = (await generations.current(generation.id)).preview_key
+    assert key is not None
+    assert MARK not in await store.get(key)
+
+
+async def test_a_preview_that_is_no_picture_is_left_out(
+    task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    generation = await generations.request(alice, new())
+    provider.script = [Preview(0, HTML, "image/jpeg", 0.3, "sketch"), picture(0)]
+
+    await task.run(generation.id)
+
+    ended = await generations.current(generation.id)
+    assert (ended.status, ended.preview_key) == (GenerationStatus.SUCCEEDED, None)
+
+
 async def test_previews_are_kept_for_a_while_only(
     task: GenerationTask,
     generations: Generations,
@@ -376,7 +723,7 @@ async def test_previews_are_kept_for_a_while_only(
 
     key = (await generations.current(generation.id)).preview_key
     assert key is not None
-    assert await store.get(key) == jpeg(64, 48)
+    assert declared(await store.get(key)) is Mark.TRAINED
     async with database.reading() as session:
         row = await session.get(StoredObject, key)
     assert row is not None
@@ -394,6 +741,13 @@ class CallingBus:
         if not self._called:
             self._called = True
             await self._call(id)
+
+
+class CountingBus:
+    count = 0
+
+    async def tell(self, _: UUID) -> None:
+        self.count += 1
 
 
 async def _all(generations: Generations, viewer: Viewer, id: UUID) -> list[Event]:

@@ -2,10 +2,15 @@
 
 import pytest
 
-from graph.operations import Limits
+from graph.operations import Limits, Schema
 from graph.schema import create_schema
 
 
 @pytest.fixture(scope="session")
-def exported_schema() -> str:
-    return create_schema(Limits()).as_str() + "\n"
+def schema_of_the_library() -> Schema:
+    return create_schema(Limits())
+
+
+@pytest.fixture(scope="session")
+def exported_schema(schema_of_the_library: Schema) -> str:
+    return schema_of_the_library.as_str() + "\n"

@@ -1,6 +1,8 @@
 """What the use cases beside the library's need; and one PostgreSQL database for all of them."""
 
 import asyncio
+from collections.abc import Collection
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -13,6 +15,16 @@ from storage.migrations import migrate
 from storage.objects.local import LocalObjectStore
 from storage.renditions import Renditions
 from tests.postgres import Server
+
+
+class Ear:
+    """Remembers the images that it was told of."""
+
+    def __init__(self) -> None:
+        self.told: list[UUID] = []
+
+    async def __call__(self, ids: Collection[UUID]) -> None:
+        self.told += ids
 
 
 @pytest.fixture(scope="session")

@@ -12,15 +12,21 @@ from PIL import Image
 
 from storage.containers import Bounds
 from storage.decoders import Decoders
-from storage.errors import CorruptFile, RateLimited, Rejected, UnsupportedMediaType
+from storage.errors import (
+    CorruptFile,
+    RateLimited,
+    Rejected,
+    TooManyPixels,
+    UnsupportedMediaType,
+)
 from storage.examination import Examination, Paths
 from tests.hostile import scan_bomb_jpeg
-from tests.pictures import encoded, jpeg, photo, png
+from tests.pictures import encoded, jpeg, opened, photo, png
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 GIGABYTES = 2 * 2**30
-SLOW = scan_bomb_jpeg(side=7000, scans=85)  # 10 seconds and more of decoding
+SLOW = scan_bomb_jpeg(side=7000, scans=85)  # 3 seconds of decoding, or many more
 
 Make = Callable[..., Decoders]
 
@@ -171,6 +177,74 @@ async def test_no_more_processes_run_than_there_are_workers(make: Make, paths: P
     assert most == len(running()) == 2
 
 
+# ---- cut into quarters ------------------------------------------------------------------------
+
+
+async def test_a_picture_is_cut_into_quarters_by_the_process_that_examines(
+    make: Make, paths: Put
+) -> None:
+    decoders = make()
+    await examined(decoders, paths(jpeg()))
+    first = running()
+    whole = photo(64, 40)
+    file = paths(encoded(whole, "PNG"))
+
+    quarters = await decoders.quarter(file.source, file.source.parent, Bounds())
+
+    assert [opened(path.read_bytes()).size for path in quarters] == [(32, 20)] * 4
+    last = whole.crop((32, 20, 64, 40))
+    assert opened(quarters[3].read_bytes()).tobytes() == last.tobytes()
+    assert running() == first
+
+
+@pytest.mark.parametrize(
+    ("data", "bounds", "kind"),
+    [
+        (b"a text", Bounds(), UnsupportedMediaType),
+        (jpeg()[:3000], Bounds(), CorruptFile),
+        (png(), Bounds(max_pixels=100), TooManyPixels),
+        (png(1, 1), Bounds(), Rejected),
+    ],
+)
+async def test_what_cannot_be_cut_is_refused_as_what_cannot_be_examined(
+    data: bytes, bounds: Bounds, kind: type[Rejected], make: Make, paths: Put
+) -> None:
+    decoders = make()
+    file = paths(data)
+
+    with pytest.raises(Rejected) as refused:
+        await decoders.quarter(file.source, file.source.parent, bounds)
+
+    assert (refused.type, refused.value.field) == (kind, "file")
+    assert list(file.source.parent.iterdir()) == [file.source]
+
+
+async def test_a_picture_that_takes_too_long_to_cut_is_given_up_with_its_process(
+    make: Make, paths: Put
+) -> None:
+    decoders = make(seconds=1)
+    file = paths(SLOW)
+
+    with pytest.raises(Rejected) as refused:
+        await decoders.quarter(file.source, file.source.parent, Bounds())
+
+    assert (refused.type, refused.value.limit) == (Rejected, 1)
+    assert await soon(lambda: running() == set())
+
+
+async def test_what_is_cut_takes_a_place_like_what_is_examined(make: Make, paths: Put) -> None:
+    decoders = make(workers=1, waiting=0)
+    busy = asyncio.create_task(examined(decoders, paths(jpeg())))
+    await asyncio.sleep(0)
+    file = paths(png())
+
+    with pytest.raises(RateLimited):
+        await decoders.quarter(file.source, file.source.parent, Bounds())
+
+    await busy
+    assert len(await decoders.quarter(file.source, file.source.parent, Bounds())) == 4
+
+
 # ---- too slow, too much -----------------------------------------------------------------------
 
 
@@ -200,7 +274,7 @@ async def test_a_decoder_has_a_limit_of_cpu_time_of_its_own(make: Make, paths: P
 async def test_whoever_waits_behind_a_slow_file_is_not_refused_for_it(
     make: Make, paths: Put
 ) -> None:
-    decoders = make(workers=1, seconds=3)
+    decoders = make(workers=1, seconds=2)
 
     slow = asyncio.create_task(examined(decoders, paths(SLOW)))
     await asyncio.sleep(0.1)
@@ -209,7 +283,7 @@ async def test_whoever_waits_behind_a_slow_file_is_not_refused_for_it(
     assert shown.media_type == "image/jpeg"
     with pytest.raises(Rejected) as refused:
         await slow
-    assert refused.value.limit == 3
+    assert refused.value.limit == 2
 
 
 async def test_more_files_than_may_wait_are_sent_away_for_a_while(make: Make, paths: Put) -> None:

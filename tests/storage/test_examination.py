@@ -21,6 +21,7 @@ from pillow_heif import from_pillow, open_heif
 from storage.containers import Bounds
 from storage.errors import CorruptFile, Rejected, TooManyPixels, UnsupportedMediaType
 from storage.examination import GRID, Examination, Paths, examine
+from storage.marks import Mark
 from tests import hostile
 from tests.pictures import encoded, jpeg, opened, photo, png, webp
 
@@ -60,17 +61,17 @@ class Seen:
     grid: bytes
 
 
-Look = Callable[[bytes], Seen]
+Look = Callable[..., Seen]
 
 
 @pytest.fixture
 def look(tmp_path: Path) -> Look:
     """`examine`, for bytes."""
 
-    def look(data: bytes) -> Seen:
+    def look(data: bytes, mark: Mark | None = None) -> Seen:
         paths = Paths(tmp_path / "source", tmp_path / "clean", tmp_path / "grid")
         paths.source.write_bytes(data)
-        shown = examine(paths, Bounds(max_pixels=10**6, max_frame_pixels=10**7))
+        shown = examine(paths, Bounds(max_pixels=10**6, max_frame_pixels=10**7), mark)
         return Seen(shown, paths.clean.read_bytes(), paths.grid.read_bytes())
 
     return look
@@ -476,7 +477,53 @@ def test_a_picture_that_says_it_was_made_by_ai_is_taken_at_its_word(
 
     assert seen.shown.declares_ai
     assert not seen.shown.has_c2pa
-    assert b"trainedAlgorithmicMedia" not in seen.clean
+    assert seen.shown.mark is Mark.TRAINED
+    for file in (seen.clean, seen.grid):
+        assert opened(file).info["xmp"] == Mark.TRAINED.packet
+
+
+@pytest.mark.parametrize("mark", Mark)
+@pytest.mark.parametrize("format", MEDIA_TYPES)
+def test_a_picture_is_marked_as_its_maker_says_and_nothing_else_comes_out(
+    format: str, mark: Mark, look: Look
+) -> None:
+    seen = look(with_secrets(format), mark)
+
+    assert (seen.shown.declares_ai, seen.shown.mark) == (False, mark)
+    assert opened(seen.grid).info["xmp"] == mark.packet
+    assert opened(seen.clean).info.get("xmp") == (None if format == "GIF" else mark.packet)
+    assert b"SECRET" not in seen.clean + seen.grid
+
+
+@pytest.mark.parametrize("format", MEDIA_TYPES)
+def test_the_clean_file_of_a_marked_file_is_itself(format: str, look: Look) -> None:
+    seen = look(written(photo(), format), Mark.TRAINED)
+
+    again = look(seen.clean)
+
+    assert again.clean == seen.clean
+    assert again.shown.mark is (None if format == "GIF" else Mark.TRAINED)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_bare_avif_is_marked_without_a_new_encoding(mode: str, look: Look) -> None:
+    plain = encoded(photo().convert(mode), "AVIF", quality=30)
+
+    seen = look(plain, Mark.COMPOSITE)
+
+    assert opened(seen.clean).tobytes() == opened(plain).tobytes()
+    assert opened(seen.clean).info["xmp"] == Mark.COMPOSITE.packet
+    assert look(seen.clean, Mark.TRAINED).clean == seen.clean
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "AVIF"])
+def test_an_animation_is_marked_and_keeps_all_its_frames(format: str, look: Look) -> None:
+    data = moving(format)
+
+    seen = look(data, Mark.TRAINED)
+
+    assert opened(seen.clean).info["xmp"] == Mark.TRAINED.packet
+    assert frames_of(seen.clean) == frames_of(look(data).clean)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "HEIC"])

@@ -5,7 +5,7 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
 
@@ -374,6 +374,79 @@ async def test_a_name_that_changes_its_address_is_looked_at_each_time(server: Se
             await fetched(fetcher, first.url(host="rebinding.example"))
 
     assert names.asked == ["rebinding.example"] * 2
+    assert server.hits == []
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts"),
+    [
+        ("pictures.example", {"pictures.example"}),
+        ("PICTURES.example", {"other.example", "Pictures.Example"}),
+        ("a.pictures.example", {".pictures.example"}),
+        ("a.b.pictures.example", {".Pictures.example"}),
+        ("127.0.0.1", {"127.0.0.1"}),
+    ],
+)
+async def test_a_host_on_the_list_is_fetched_from(
+    host: str, hosts: Collection[str], server: Server
+) -> None:
+    names = Names(
+        pictures_example=[["127.0.0.1"]],
+        a_pictures_example=[["127.0.0.1"]],
+        a_b_pictures_example=[["127.0.0.1"]],
+    )
+    fetcher = fetcher_for(server, hosts=hosts, resolver=names)
+
+    assert await fetched(fetcher, server.url(host=host)) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("host", "hosts"),
+    [
+        ("pictures.example", set()),
+        ("pictures.example", {"other.example"}),
+        ("pictures.example", {".pictures.example"}),
+        ("evilpictures.example", {"pictures.example", ".pictures.example"}),
+        ("pictures.example.evil.example", {"pictures.example", ".pictures.example"}),
+        ("a.pictures.example", {"pictures.example"}),
+        ("127.0.0.1", {"pictures.example", "127.0.0.2"}),
+    ],
+)
+async def test_a_host_that_is_not_on_the_list_is_not_even_asked_for_its_address(
+    host: str, hosts: Collection[str], server: Server
+) -> None:
+    names = Names(**{host.replace(".", "_"): [["127.0.0.1"]]})
+    fetcher = fetcher_for(server, hosts=hosts, resolver=names)
+
+    with pytest.raises(UnreachableUrl):
+        await fetched(fetcher, server.url(host=host))
+
+    assert (names.asked, server.hits) == ([], [])
+
+
+async def test_a_host_on_the_list_must_be_public_all_the_same(server: Server) -> None:
+    names = Names(pictures_example=[["127.0.0.1"]])
+    fetcher = fetcher_for(server, hosts={"pictures.example"}, allowed_networks=(), resolver=names)
+
+    with pytest.raises(UnreachableUrl):
+        await fetched(fetcher, server.url(host="pictures.example"))
+
+    assert server.hits == []
+
+
+async def test_a_redirect_leads_no_further_than_the_list(server: Server) -> None:
+    async def elsewhere(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": server.url(host="other.example")})
+
+    names = Names(pictures_example=[["127.0.0.1"]], other_example=[["127.0.0.1"]])
+    async with serving(elsewhere) as first:
+        fetcher = fetcher_for(
+            server, ports=(first.port, server.port), hosts={"pictures.example"}, resolver=names
+        )
+        with pytest.raises(UnreachableUrl):
+            await fetched(fetcher, first.url(host="pictures.example"))
+
+    assert (len(first.hits), names.asked) == (1, ["pictures.example"])
     assert server.hits == []
 
 

@@ -1,4 +1,7 @@
-"""A property of the whole road: what comes in as any picture goes out as promised, and bare."""
+"""Properties of the whole road: what comes in as any picture goes out as promised, and bare.
+
+But for one thing: what AI made says so from the first byte that is kept to the last rendition.
+"""
 
 from io import BytesIO
 from pathlib import Path
@@ -6,10 +9,11 @@ from uuid import uuid4
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from storage.containers import Bounds
 from storage.examination import Examination, Paths, examine
+from storage.marks import Mark, combined
 from storage.models import Image as Row
 from storage.models import ImageOrigin
 from storage.rendering import Fit, Format, render
@@ -71,6 +75,53 @@ def test_any_picture_comes_out_decodable_in_the_promised_size_and_bare(
         assert not out.info.keys() & {"exif", "xmp", "icc_profile", "comment"}
     for data in (made, paths.clean.read_bytes(), paths.grid.read_bytes()):
         assert MARK not in data
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    picture=pictures,
+    format=st.sampled_from(["JPEG", "PNG", "WEBP", "AVIF"]),
+    by_file=st.none() | st.sampled_from(Mark),
+    by_maker=st.none() | st.sampled_from(Mark),
+    asked=renditions,
+)
+def test_any_mark_is_read_from_the_clean_file_and_any_rendition_of_it_and_nothing_else_is(
+    tmp_path: Path,
+    picture: Image.Image,
+    format: str,
+    by_file: Mark | None,
+    by_maker: Mark | None,
+    asked: dict[str, object],
+) -> None:
+    paths = Paths(*(tmp_path / name for name in ("source", "clean", "grid")))
+    paths.source.write_bytes(_with_xmp(picture, format, by_file))
+
+    shown = examine(paths, Bounds(), by_maker)
+    clean = paths.clean.read_bytes()
+    rendition = Rendition.of(_row(shown, None), **asked)  # type: ignore[arg-type]  # as hypothesis chose
+    (made,) = render(clean, [rendition.spec(Format(rendition.format.value))])
+
+    mark = combined(by_file, by_maker)
+    assert (shown.declares_ai, shown.mark) == (by_file is not None, mark)
+    for data in (clean, paths.grid.read_bytes(), made):
+        with Image.open(BytesIO(data)) as out:
+            out.load()
+            assert out.info.get("xmp") == (mark.packet if mark else None)
+        assert MARK not in data
+
+
+def _with_xmp(picture: Image.Image, format: str, mark: Mark | None) -> bytes:
+    """A packet that says more than it should."""
+    packet = b"<x:xmpmeta>" + MARK + (mark.packet if mark else b"") + b"</x:xmpmeta>"
+    if format == "JPEG" or picture.mode == "CMYK":
+        picture = picture.convert("RGB")
+    if format == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", packet.decode())
+        return encoded(picture, format, pnginfo=texts)
+    return encoded(picture, format, xmp=packet)
 
 
 def _with_metadata(picture: Image.Image, format: str, orientation: int) -> bytes:

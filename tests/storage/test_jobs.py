@@ -34,7 +34,7 @@ async def jobs(database: Database) -> AsyncIterator[Jobs]:
 async def enqueue(jobs: Jobs, database: Database, viewer: Viewer, *ids: UUID) -> None:
     async with database.writing() as session:
         for id in ids:
-            await jobs.enqueue(session, id, queue="provider:card", fair_by=viewer.workspace_id)
+            await jobs.enqueue(session, id, queue="provider:card", fair_by=str(viewer.workspace_id))
 
 
 # ---- in the transaction of its row ------------------------------------------------------------
@@ -56,7 +56,7 @@ async def test_a_job_is_not_there_before_its_transaction_is_committed(
     id = uuid4()
 
     async with database.writing() as session:
-        await jobs.enqueue(session, id, queue="provider:card", fair_by=alice.workspace_id)
+        await jobs.enqueue(session, id, queue="provider:card", fair_by=str(alice.workspace_id))
         meanwhile = await jobs.unfinished([id])
 
     assert meanwhile == set()
@@ -69,7 +69,7 @@ async def test_a_transaction_that_is_undone_leaves_no_job(
 
     async def enqueue_and_fail() -> None:
         async with database.writing() as session:
-            await jobs.enqueue(session, id, queue="provider:card", fair_by=alice.workspace_id)
+            await jobs.enqueue(session, id, queue="provider:card", fair_by=str(alice.workspace_id))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

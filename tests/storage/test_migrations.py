@@ -49,10 +49,16 @@ async def empty(empty_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+TEXT_INDEXES = {"images_by_words", "images_by_folded_filename"}
+"""PostgreSQL's, which the models cannot tell of: SQLite has tables in their place."""
+
+
 def differences(connection: Connection) -> list[Any]:
     """What a new migration would have to do. The job engine's tables are its own."""
 
     def is_ours(_: Any, name: str | None, kind: str, is_reflected: bool, __: Any) -> bool:
+        if kind == "index" and is_reflected:
+            return name not in TEXT_INDEXES
         return kind != "table" or not is_reflected or name in SQLModel.metadata.tables
 
     context = MigrationContext.configure(

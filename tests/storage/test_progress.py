@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from storage.jobs import postgres_dsn
-from storage.progress import CHANNEL, Bus, Hub, LocalBus, Mailbox, PostgresBus
+from storage.progress import PROGRESS, Bus, Hub, LocalBus, Mailbox, PostgresBus
 
 NEVER = 3600.0
 
@@ -381,7 +381,7 @@ async def test_a_message_that_is_not_ours_disturbs_nobody(dsn: str) -> None:
     id = uuid4()
 
     async with on_the_line(dsn) as (bus, ear):
-        await execute(dsn, "SELECT pg_notify($1, $2)", CHANNEL, "no id")
+        await execute(dsn, "SELECT pg_notify($1, $2)", PROGRESS, "no id")
         await bus.tell(id)
         await ear.until(lambda heard: id in heard)
 

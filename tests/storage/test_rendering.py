@@ -4,6 +4,7 @@ import math
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageOps
 from PIL.Image import Resampling
 
-from storage.rendering import Fit, Format, Spec, frame, render
+from storage.marks import Mark
+from storage.rendering import Fit, Format, Spec, frame, mark_of, render
 from tests.pictures import encoded, jpeg, opened, photo, png
 
 SIDES = st.integers(min_value=1, max_value=2000)
@@ -287,6 +289,36 @@ def test_renditions_made_together_look_like_each_made_alone(kind: str) -> None:
 
     for spec, file in zip(asked, together, strict=True):
         assert likeness(opened(file), rendered(source, spec)) > 38
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_a_large_picture_shows_no_seams(mode: str) -> None:
+    source = photo(1800, 1350)
+    if mode == "RGBA":
+        source.putalpha(photo(1800, 1350, seed=3).convert("L"))
+
+    picture = rendered_file(
+        encoded(source.convert(mode), "WEBP" if mode == "RGBA" else "JPEG", quality=95),
+        Spec(width=1303, format=Format.PNG),
+    )
+
+    expected = source.convert(mode).resize((1303, 977), Resampling.BICUBIC)
+    assert (picture.size, picture.mode) == ((1303, 977), mode)
+    for first in range(0, 977, 16):
+        rows = (0, first, 1303, min(first + 16, 977))
+        seen, wanted = (each.convert("L").crop(rows) for each in (picture, expected))
+        assert likeness(seen, wanted) > 34
+
+
+def test_an_enlarged_picture_has_no_steps() -> None:
+    source = Image.linear_gradient("L").resize((16, 16))
+    spec = Spec(1200, 1200, fit=Fit.PAD, format=Format.PNG)
+
+    picture = rendered(encoded(source, "JPEG", quality=100), spec)
+
+    column = picture.getchannel("R").crop((600, 0, 601, 1200)).tobytes()
+    longest = max(len(list(equal)) for _, equal in groupby(column[100:1100]))
+    assert longest < 12  # of 75 that each row of the source became
 
 
 def test_the_marked_region_at_the_focal_point_is_kept() -> None:
@@ -596,6 +628,43 @@ def test_no_metadata_comes_out(kind: str, format: Format, width: int | None) -> 
     assert b"acsp" not in data
     assert b"Exif" not in data
     assert {"icc_profile", "exif", "xmp", "comment"} & opened(data).info.keys() == set()
+
+
+@pytest.mark.parametrize("mark", Mark)
+@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "GIF"])
+def test_every_rendition_is_marked_where_somebody_says_so(
+    kind: str, format: Format, mark: Mark
+) -> None:
+    source = encoded(photo(100, 80), kind)
+
+    (data,) = render(source, [Spec(width=64, format=format)], mark)
+
+    assert opened(data).info["xmp"] == mark.packet
+    assert mark_of(data) is mark
+    assert mark_of(source) is None
+
+
+@pytest.mark.parametrize("said", [None, Mark.TRAINED])
+@pytest.mark.parametrize("format", Format)
+def test_every_rendition_inherits_the_mark_of_its_source(format: Format, said: Mark | None) -> None:
+    packet = Mark.COMPOSITE.packet.replace(b"rdf:about", b"rdf:secret='4711' rdf:about")
+    source = encoded(photo(100, 80), "JPEG", xmp=packet)
+
+    (data,) = render(source, [Spec(width=64, format=format)], said)
+
+    assert opened(data).info["xmp"] == Mark.COMPOSITE.packet
+    assert b"4711" not in data
+
+
+@pytest.mark.parametrize("format", Format)
+def test_a_mark_changes_no_pixel(format: Format) -> None:
+    (plain,) = render(jpeg(), [Spec(width=64, format=format)])
+
+    (marked,) = render(jpeg(), [Spec(width=64, format=format)], Mark.TRAINED)
+
+    assert opened(marked).tobytes() == opened(plain).tobytes()
+    assert len(marked) - len(plain) < 650
 
 
 def test_the_first_frame_of_an_animation_is_shown() -> None:

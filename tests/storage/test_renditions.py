@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +19,7 @@ from storage.errors import NotFound, Rejected, Unavailable
 from storage.keeper import Keeper, Purpose
 from storage.library import Library, NewImage
 from storage.models import Image, ImageOrigin, ObjectState, StoredObject
+from storage.objects.local import LocalObjectStore
 from storage.rendering import Fit
 from storage.renditions import (
     DIGEST,
@@ -31,6 +34,7 @@ from storage.renditions import (
     Served,
     grid_rendition,
     ladder,
+    place_of,
     rendition_key,
 )
 from storage.trash import Trash
@@ -81,7 +85,11 @@ def renditions(make: Make, request: pytest.FixtureRequest) -> Renditions:
 
 @pytest.fixture
 def trash(database: Database, keeper: Keeper, renditions: Renditions) -> Trash:
-    return Trash(database, keeper, kept_for=timedelta(days=30), changed=renditions.forget)
+    async def changed(ids: Collection[UUID]) -> None:
+        for id in ids:
+            renditions.forget(id)
+
+    return Trash(database, keeper, kept_for=timedelta(days=30), changed=changed)
 
 
 @pytest.fixture
@@ -430,6 +438,66 @@ async def test_alone_not_even_the_database_is_asked_for_what_is_at_hand(
     assert await renditions.find(image.id, digest_of(image), ORIGINAL) == first
 
 
+@pytest.mark.parametrize("memory_bytes", [0, 10**7])
+async def test_alone_the_database_is_not_asked_again_even_for_what_is_not_in_memory(
+    memory_bytes: int, make: Make, database: Database, image: Image
+) -> None:
+    renditions = make(is_alone=True, memory_bytes=memory_bytes)
+    first = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+    async with database.writing() as session:  # behind our back
+        await session.delete(await session.get(Image, image.id))
+
+    assert await renditions.find(image.id, digest_of(image), "320x-inside.jpeg") == first
+
+
+async def test_bytes_that_went_away_are_not_found(
+    make: Make, store: MemoryStore, image: Image
+) -> None:
+    renditions = make(is_alone=True, memory_bytes=0)
+    first = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+    del store.objects[first.key]
+
+    with pytest.raises(NotFound):  # the row says that they are there
+        await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("memory_bytes", [0, 10**7])
+async def test_files_of_this_machine_are_at_hand_at_once(
+    memory_bytes: int, database: Database, image: Image, store: MemoryStore, tmp_path: Path
+) -> None:
+    folder = LocalObjectStore(tmp_path / "objects")
+    folder.open()
+    await folder.put(image.object_key, store.objects[image.object_key], media_type="image/jpeg")
+    renditions = Renditions(
+        database,
+        Keeper(database, folder, grace=timedelta(hours=1)),
+        folder,
+        threads=1,
+        memory_bytes=memory_bytes,
+        kept=100,
+        is_alone=True,
+    )
+    place = place_of(image.id, digest_of(image), "320x-inside.auto", accept="", in_trash=False)
+    before = renditions.at_hand(place)
+
+    found = await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+
+    assert before is None
+    assert found.data
+    assert renditions.at_hand(place) == found
+    renditions.forget(image.id)
+    assert renditions.at_hand(place) is None
+
+
+async def test_nothing_is_at_hand_where_others_may_delete_it(make: Make, image: Image) -> None:
+    renditions = make(is_alone=False)
+    await renditions.find(image.id, digest_of(image), "320x-inside.jpeg")
+    place = place_of(image.id, digest_of(image), "320x-inside.jpeg", accept="", in_trash=False)
+
+    assert renditions.at_hand(place) is None
+
+
 @pytest.mark.parametrize("name", [ORIGINAL, "320x-inside.jpeg"])
 async def test_a_deleted_image_is_not_served_from_memory(
     name: str, renditions: Renditions, trash: Trash, image: Image, alice: Viewer
@@ -523,7 +591,45 @@ def test_the_least_recently_used_goes_first_from_memory() -> None:
 
     at_hand.put("c", owner, held("c", 100))
 
+    found = {name: at_hand.get(name) for name in "abc"}
+    assert found == {
+        "a": held("a", 100),
+        "b": replace(held("b", 100), data=None),
+        "c": held("c", 100),
+    }
+
+
+def test_of_too_many_names_the_least_recently_used_goes() -> None:
+    at_hand, owner = AtHand(1000, max_names=2), uuid4()
+    for name in ("a", "b"):
+        at_hand.put(name, owner, held(name, 100))
+    at_hand.get("a")
+
+    at_hand.put("c", owner, held("c", 100))
+
     assert [name for name in "abc" if at_hand.get(name)] == ["a", "c"]
+
+
+def test_what_cannot_be_read_again_goes_with_its_bytes() -> None:
+    at_hand, owner = AtHand(250), uuid4()
+    for name in ("a", "b", "c"):
+        at_hand.put(name, owner, replace(held(name, 100), kept=False))
+    at_hand.put("large", owner, replace(held("large", 300), kept=False))
+
+    assert [name for name in ("a", "b", "c", "large") if at_hand.get(name)] == ["b", "c"]
+
+
+def test_bytes_are_held_only_of_what_is_named_and_has_not_changed() -> None:
+    at_hand, owner = AtHand(250), uuid4()
+    at_hand.put("named", owner, replace(held("named", 100), data=None))
+
+    at_hand.hold("named", replace(held("named", 100), etag="of other bytes"))
+    at_hand.hold("unknown", held("unknown", 100))
+    before = [at_hand.get(name) for name in ("named", "unknown")]
+    at_hand.hold("named", held("named", 100))
+
+    assert before == [replace(held("named", 100), data=None), None]
+    assert at_hand.get("named") == held("named", 100)
 
 
 def test_what_is_too_large_for_memory_pushes_nothing_out() -> None:
@@ -535,8 +641,8 @@ def test_what_is_too_large_for_memory_pushes_nothing_out() -> None:
 
     assert [at_hand.get(name) for name in ("small", "large", "named")] == [
         held("small", 100),
-        None,
-        None,
+        replace(held("large", IN_MEMORY + 1), data=None),
+        Served("named", "image/jpeg", 5, "named"),
     ]
 
 

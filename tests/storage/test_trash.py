@@ -22,6 +22,7 @@ from storage.trash import MAX_IDS, Trash
 from storage.versions import Versions
 from storage.viewers import Viewer
 from tests.pictures import jpeg
+from tests.storage.conftest import Ear
 from tests.storage.rows import insert_images, object_states, stored_files
 
 ANY = ImageFilter()
@@ -161,19 +162,19 @@ async def test_too_many_or_no_images_at_a_time_are_refused(
 async def test_those_who_have_an_image_at_hand_are_told_when_it_goes_or_comes(
     database: Database, keeper: Keeper, alice: Viewer
 ) -> None:
-    told: list[UUID] = []
-    trash = Trash(database, keeper, kept_for=timedelta(days=1), changed=told.append)
+    ear = Ear()
+    trash = Trash(database, keeper, kept_for=timedelta(days=1), changed=ear)
     image, _ = await insert_images(database, alice, 2)
     await trash.delete(alice, [uuid4()])
     await trash.delete(alice, [image], dry_run=True)
-    assert told == []
+    assert ear.told == []
 
     await trash.delete(alice, [image])
     await trash.restore(alice, [image])
     await trash.delete(alice, [image])
     await trash.purge(alice, [image])
 
-    assert told == [image] * 4
+    assert ear.told == [image] * 4
 
 
 # ---- restored ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Other bytes for an image: the same image, with its earlier bytes kept. On both databases."""
 
 import asyncio
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from sqlmodel import select
@@ -19,6 +19,7 @@ from storage.trash import Trash
 from storage.versions import Versions
 from storage.viewers import Viewer
 from tests.pictures import jpeg, png
+from tests.storage.conftest import Ear
 from tests.storage.rows import object_states, stored_files
 
 JPEGS = [jpeg(120 + 10 * n, 90, seed=n) for n in range(6)]
@@ -252,14 +253,14 @@ async def test_of_replacements_at_once_each_wins_in_its_turn_and_nothing_is_lost
 async def test_those_who_have_its_bytes_at_hand_are_told(
     database: Database, keeper: Keeper, intake: Intake, image: Image, alice: Viewer
 ) -> None:
-    told: list[UUID] = []
-    versions = Versions(database, keeper, intake, kept=2, changed=told.append)
+    ear = Ear()
+    versions = Versions(database, keeper, intake, kept=2, changed=ear)
 
     await versions.replace_image(alice, image.id, JPEGS[0])
-    assert told == []
+    assert ear.told == []
     await versions.replace_image(alice, image.id, JPEGS[1])
 
-    assert told == [image.id]
+    assert ear.told == [image.id]
 
 
 @pytest.mark.parametrize("whose", ["another's", "nobody's"])

@@ -5,10 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from storage.containers.avif import is_bare
-from tests.pictures import encoded, photo
+from storage.containers.avif import is_bare, marked
+from storage.marks import Mark
+from tests.pictures import encoded, opened, photo
 
 PLAIN = encoded(photo(64, 48), "AVIF", speed=9)
+MARKED = encoded(photo(64, 48), "AVIF", speed=9, xmp=Mark.TRAINED.packet)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -51,6 +53,8 @@ def with_media(data: bytes, before: bytes = b"", behind: bytes = b"") -> bytes:
         pytest.param(encoded(see_through(), "AVIF"), id="transparent"),
         pytest.param(encoded(photo(1200, 900), "AVIF", tile_rows=1, tile_cols=1), id="tiles"),
         pytest.param(with_media(PLAIN), id="put together again"),
+        pytest.param(encoded(photo(64, 48), "AVIF", xmp=Mark.TRAINED.packet), id="our mark"),
+        pytest.param(encoded(see_through(), "AVIF", xmp=Mark.COMPOSITE.packet), id="and alpha"),
     ],
 )
 def test_a_picture_alone_is_bare(data: bytes) -> None:
@@ -62,6 +66,15 @@ def test_a_picture_alone_is_bare(data: bytes) -> None:
     [
         pytest.param(encoded(photo(), "AVIF", exif=camera()), id="EXIF"),
         pytest.param(encoded(photo(), "AVIF", xmp=b"<x:xmpmeta/>"), id="XMP"),
+        pytest.param(
+            encoded(photo(), "AVIF", xmp=Mark.TRAINED.packet + b" "), id="XMP almost as ours"
+        ),
+        pytest.param(
+            encoded(photo(), "AVIF", xmp=Mark.TRAINED.packet, exif=camera()), id="a mark and EXIF"
+        ),
+        pytest.param(MARKED.replace(b"mimeXMP", b"mimeABC"), id="a mark by another name"),
+        pytest.param(MARKED.replace(b"rdf+xml", b"rdf+xyz"), id="a mark of another type"),
+        pytest.param(MARKED.replace(b"trainedAl", b"trainedAI"), id="a mark with another word"),
         pytest.param(encoded(photo(), "AVIF", icc_profile=SRGB), id="ICC"),
         pytest.param(
             encoded(photo(), "AVIF", save_all=True, append_images=[photo(seed=2)]), id="animation"
@@ -85,6 +98,43 @@ def test_a_picture_alone_is_bare(data: bytes) -> None:
 )
 def test_what_holds_anything_else_is_not_bare(data: bytes) -> None:
     assert not bare(data)
+
+
+PICTURES = {
+    "colour": photo(64, 48),
+    "grey": photo(64, 48).convert("L"),
+    "transparent": see_through(),
+    "large": photo(1200, 900),
+}
+
+
+@pytest.mark.parametrize("mark", Mark)
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=list(PICTURES))
+def test_a_file_is_marked_without_a_new_encoding(picture: Image.Image, mark: Mark) -> None:
+    plain = encoded(picture, "AVIF")
+
+    data = marked(memoryview(plain), mark)
+
+    assert data == encoded(picture, "AVIF", xmp=mark.packet)  # as libavif writes it
+    assert bare(data)
+    assert opened(data).info["xmp"] == mark.packet
+    assert opened(data).tobytes() == opened(plain).tobytes()
+
+
+@pytest.mark.parametrize("picture", PICTURES.values(), ids=list(PICTURES))
+def test_a_mark_takes_the_place_of_another(picture: Image.Image) -> None:
+    trained = marked(memoryview(encoded(picture, "AVIF")), Mark.TRAINED)
+
+    composite = marked(memoryview(trained), Mark.COMPOSITE)
+
+    assert composite == encoded(picture, "AVIF", xmp=Mark.COMPOSITE.packet)
+    assert marked(memoryview(composite), Mark.TRAINED) == trained
+
+
+@settings(max_examples=300)
+@given(at=st.integers(0, len(MARKED)), hidden=st.binary(min_size=1, max_size=20))
+def test_nothing_can_be_put_beside_a_mark(at: int, hidden: bytes) -> None:
+    assert not bare(MARKED[:at] + hidden + MARKED[at:])
 
 
 @settings(max_examples=300)

@@ -1,0 +1,552 @@
+"""Which images: a filter as a value, and as a condition in SQL.
+
+The operators are a closed set, and each is carried by an index within its workspace. A filter can
+hold filters, as deep and as many as the limits here allow.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, exists, false, func, literal, not_, or_, true
+from sqlalchemy import select as rows_of
+from sqlmodel import col, select
+
+from storage.errors import Rejected
+from storage.inverted import Shelf, has_filename, has_words, unindexed
+from storage.models import (
+    Attachment,
+    Content,
+    ContentState,
+    Image,
+    ImageCount,
+    ImageOrigin,
+    ImageTag,
+    Orientation,
+    first_place,
+)
+from storage.words import fold, words_of
+
+MAX_LIST = 100
+MAX_SEARCH = 200
+MAX_BRANCHES = 20
+MAX_DEPTH = 4
+MAX_FILTERS = 100
+MIN_PART = 3
+"""Characters of a filename's part: shorter ones are in no index."""
+MAX_PART = 255
+MAX_NUMBER = 2**31 - 1
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Between them, 64 bits are enough for a place."""
+
+
+class Usage(StrEnum):
+    UNUSED = "unused"
+    USED = "used"
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A range of times; None is open on that side."""
+
+    gt: datetime | None = None
+    gte: datetime | None = None
+    lt: datetime | None = None
+    lte: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A range of whole numbers; None is open on that side."""
+
+    eq: int | None = None
+    gt: int | None = None
+    gte: int | None = None
+    lt: int | None = None
+    lte: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """None asks for nothing; an empty list is refused as a mistake."""
+
+    any: Sequence[str] | None = None
+    all: Sequence[str] | None = None
+    none: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Exactly this, or one of these."""
+
+    eq: str | None = None
+    among: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Exactly this, or one of these; a part or the beginning in any case, with or without accents.
+
+    A part has 3 characters at least, a beginning one.
+    """
+
+    eq: str | None = None
+    among: Sequence[str] | None = None
+    contains: str | None = None
+    starts_with: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFilter:
+    """Everything that is not None must hold.
+
+    Of the words in `search` each must occur, or begin a word that occurs. `is_deleted` looks in the
+    trash, and only there; together with `search` it belongs to the outermost filter.
+    """
+
+    ids: Sequence[UUID] | None = None
+    origins: Sequence[ImageOrigin] | None = None
+    provider: Named = field(default_factory=Named)
+    model: Named = field(default_factory=Named)
+    filename: Text = field(default_factory=Text)
+    media_type: Named = field(default_factory=Named)
+    created_at: Between = field(default_factory=Between)
+    tags: Tagged = field(default_factory=Tagged)
+    usage: Usage | None = None
+    attached_to: UUID | None = None
+    orientation: Orientation | None = None
+    width: Numbers = field(default_factory=Numbers)
+    height: Numbers = field(default_factory=Numbers)
+    byte_size: Numbers = field(default_factory=Numbers)
+    is_ai_generated: bool | None = None
+    is_favorite: bool | None = None
+    has_alt_text: bool | None = None
+    all_of: Sequence["ImageFilter"] | None = None
+    any_of: Sequence["ImageFilter"] | None = None
+    none_of: "ImageFilter | None" = None
+    is_deleted: bool = False
+    search: str | None = None
+
+    def branches(self) -> Iterator["ImageFilter"]:
+        """The filters right inside."""
+        yield from self.all_of or ()
+        yield from self.any_of or ()
+        if self.none_of is not None:
+            yield self.none_of
+
+
+def check(filter: ImageFilter) -> None:
+    """Raises Rejected for filters in filters beyond the limits."""
+    level, count = [filter], 1
+    for depth in range(MAX_DEPTH + 1):
+        inner = [branch for each in level for branch in each.branches()]
+        count += len(inner)
+        if inner and depth == MAX_DEPTH:
+            raise Rejected(
+                f"A filter can hold filters {MAX_DEPTH} deep, and this one goes deeper.",
+                field="filter",
+                limit=MAX_DEPTH,
+                actual=MAX_DEPTH + 1,
+            )
+        if count > MAX_FILTERS:
+            raise Rejected(
+                f"A filter can hold {MAX_FILTERS} filters in all, and this one holds more.",
+                field="filter",
+                limit=MAX_FILTERS,
+                actual=count,
+            )
+        if any(each.is_deleted or each.search is not None for each in inner):
+            raise Rejected(
+                "isDeleted looks in the trash or in the library, never in both. "
+                "Give it in the outermost filter.",
+                field="filter",
+            )
+        level = inner
+
+
+class Crowd(StrEnum):
+    """Conditions that hold for few images or for most of them, which only looking tells."""
+
+    WIDTH = "width"
+    HEIGHT = "height"
+    BYTE_SIZE = "byteSize"
+    TAGS = "tags.any"
+    USED = "usage"
+
+
+RANGES = frozenset({Crowd.WIDTH, Crowd.HEIGHT, Crowd.BYTE_SIZE})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of the images without asking: that they have the words, the tag, the filename.
+
+    A filename that has the index's trigrams is compared all the same. What holds for `many` is not
+    looked up but compared, image by image, in the order that is asked for.
+    """
+
+    by_words: bool = False
+    by_filename: bool = False
+    by_tag: str | None = None
+    many: frozenset[Crowd] = frozenset()
+
+
+def crowds(shelf: Shelf, filter: ImageFilter) -> dict[Crowd, Any]:
+    """Rows to count, for conditions of which it is not known whether they hold for many.
+
+    Raises Rejected for values that make no sense.
+    """
+    found: dict[Crowd, Any] = {}
+    images = rows_of(literal(1)).where(
+        col(Image.workspace_id) == shelf.workspace_id, _on_shelf(shelf)
+    )
+    for crowd, column, numbers in _sizes(filter):
+        if numbers not in (Numbers(), Numbers(eq=numbers.eq)):
+            found[crowd] = images.where(*_sized(shelf, crowd, column, numbers, Found()))
+    if filter.tags.any is not None and len(filter.tags.any) > 1:
+        found[Crowd.TAGS] = rows_of(literal(1)).where(*_of_tags(shelf, filter.tags.any))
+    if filter.usage is Usage.USED:
+        found[Crowd.USED] = (
+            rows_of(literal(1))
+            .select_from(Attachment)
+            .join(Content, col(Content.id) == col(Attachment.content_id))
+            .where(col(Content.workspace_id) == shelf.workspace_id)
+        )
+    return found
+
+
+def _sizes(filter: ImageFilter) -> list[tuple[Crowd, Any, Numbers]]:
+    return [
+        (Crowd.WIDTH, col(Image.width), filter.width),
+        (Crowd.HEIGHT, col(Image.height), filter.height),
+        (Crowd.BYTE_SIZE, col(Image.byte_size), filter.byte_size),
+    ]
+
+
+def _on_shelf(shelf: Shelf) -> ColumnElement[bool]:
+    return col(Image.deleted_at).is_not(None) if shelf.in_trash else col(Image.deleted_at).is_(None)
+
+
+def matching(shelf: Shelf, filter: ImageFilter, found: Found = Found()) -> ColumnElement[bool]:
+    """The filter as a condition on `images`. Raises Rejected for values that make no sense."""
+    check(filter)
+    return and_(
+        col(Image.workspace_id) == shelf.workspace_id,
+        _on_shelf(shelf),
+        *([] if found.by_words else _said(shelf, filter)),
+        *_conditions(shelf, filter, found),
+    )
+
+
+def counted(shelf: Shelf, filter: ImageFilter) -> ColumnElement[bool]:
+    """The filter as a condition on `image_counts`, for a filter that `is_counted`: but its times.
+
+    Raises Rejected for values that make no sense.
+    """
+    check(filter)
+    return and_(
+        col(ImageCount.workspace_id) == shelf.workspace_id,
+        col(ImageCount.is_deleted) == shelf.in_trash,
+        *_counted(shelf, filter, Found()),
+    )
+
+
+def is_counted(filter: ImageFilter) -> bool:
+    """Whether the counters tell apart what the filter tells apart, but for its outermost times."""
+    from_counters = ImageFilter(
+        origins=filter.origins,
+        provider=filter.provider,
+        orientation=filter.orientation,
+        is_ai_generated=filter.is_ai_generated,
+        created_at=filter.created_at,
+        all_of=filter.all_of,
+        any_of=filter.any_of,
+        none_of=filter.none_of,
+        is_deleted=filter.is_deleted,
+    )
+    return filter == from_counters and all(
+        branch.created_at == Between() and is_counted(branch) for branch in filter.branches()
+    )
+
+
+def _conditions(shelf: Shelf, filter: ImageFilter, found: Found) -> list[ColumnElement[bool]]:
+    return [
+        *_among("ids", col(Image.id), filter.ids),
+        *_among("origin", col(Image.origin), filter.origins),
+        *_named("provider", col(Image.provider), filter.provider),
+        *_named("model", col(Image.model), filter.model),
+        *_written(shelf, filter.filename, found),
+        *_named("mimeType", col(Image.media_type), filter.media_type),
+        *_between(col(Image.created_at), filter.created_at),
+        *placed(col(Image.place), filter.created_at),
+        *_tagged(shelf, filter.tags, found),
+        *_used(shelf, filter.usage, found),
+        *_attached(filter.attached_to),
+        *_equal(col(Image.orientation), filter.orientation),
+        *(
+            condition
+            for crowd, column, numbers in _sizes(filter)
+            for condition in _sized(shelf, crowd, column, numbers, found)
+        ),
+        *_true(col(Image.is_ai_generated), filter.is_ai_generated),
+        *_true(col(Image.is_favorite), filter.is_favorite),
+        *_present(filter.has_alt_text),
+        *_together(shelf, filter, _conditions),
+    ]
+
+
+def _counted(shelf: Shelf, filter: ImageFilter, _: Found) -> list[ColumnElement[bool]]:
+    return [
+        *_among("origin", col(ImageCount.origin), filter.origins),
+        *_named("provider", col(ImageCount.provider), filter.provider),
+        *_equal(col(ImageCount.orientation), filter.orientation),
+        *_true(col(ImageCount.is_ai_generated), filter.is_ai_generated),
+        *_together(shelf, filter, _counted),
+    ]
+
+
+Conditions = Callable[[Shelf, ImageFilter, Found], list[ColumnElement[bool]]]
+
+
+def _together(
+    shelf: Shelf, filter: ImageFilter, conditions: Conditions
+) -> list[ColumnElement[bool]]:
+    def holds(branch: ImageFilter) -> ColumnElement[bool]:
+        return and_(true(), *conditions(shelf, branch, Found(many=RANGES)))
+
+    held: list[ColumnElement[bool]] = []
+    if filter.all_of is not None:
+        held.extend(holds(branch) for branch in _bounded("and", filter.all_of, MAX_BRANCHES))
+    if filter.any_of is not None:
+        held.append(or_(*(holds(each) for each in _bounded("or", filter.any_of, MAX_BRANCHES))))
+    if filter.none_of is not None:
+        # What is not known, as the provider of an upload, does not hold, so its opposite does.
+        held.append(not_(func.coalesce(holds(filter.none_of), false())))
+    return held
+
+
+def _among(name: str, column: Any, values: Sequence[Any] | None) -> list[ColumnElement[bool]]:
+    return [] if values is None else [column.in_(_bounded(name, values))]
+
+
+def _bounded(name: str, values: Sequence[Any], limit: int = MAX_LIST) -> Sequence[Any]:
+    if not 1 <= len(values) <= limit:
+        raise Rejected(
+            f"{name} takes 1 to {limit} values, not {len(values)}. "
+            "Leave it out to filter by something else.",
+            field="filter",
+            limit=limit,
+            actual=len(values),
+        )
+    return values
+
+
+def moment(field: str, time: datetime) -> datetime:
+    """The time in UTC, as it is kept. Raises Rejected for one that is no moment."""
+    try:
+        if time.utcoffset() is None:
+            raise ValueError("without a zone")
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Rejected(
+            f"{field} takes a time with its zone, e.g. 2027-05-04T12:00:00Z.", field=field
+        ) from None
+
+
+def _between(column: Any, times: Between) -> list[ColumnElement[bool]]:
+    bounds = [
+        None if times.gt is None else column > moment("filter", times.gt),
+        None if times.gte is None else column >= moment("filter", times.gte),
+        None if times.lt is None else column < moment("filter", times.lt),
+        None if times.lte is None else column <= moment("filter", times.lte),
+    ]
+    return [bound for bound in bounds if bound is not None]
+
+
+def placed(place: Any, times: Between) -> list[ColumnElement[bool]]:
+    """What follows for the place, by which the images are ordered: it begins with the time.
+
+    Images of one microsecond may have spilled over into the next, hence the second more.
+    """
+    after, before = times.gte or times.gt, times.lte or times.lt
+    bounds = []
+    if after is not None and (start := moment("filter", after)) > EARLIEST:
+        bounds.append(place >= first_place(min(start, LATEST)))
+    if before is not None and (end := moment("filter", before)) < LATEST:
+        bounds.append(place < first_place(max(end, EARLIEST) + timedelta(seconds=1)))
+    return bounds
+
+
+def _sized(
+    shelf: Shelf, crowd: Crowd, column: Any, numbers: Numbers, found: Found
+) -> list[ColumnElement[bool]]:
+    for number in (numbers.eq, numbers.gt, numbers.gte, numbers.lt, numbers.lte):
+        if number is not None and not -MAX_NUMBER <= number <= MAX_NUMBER:
+            raise Rejected(
+                f"{crowd} takes numbers up to {MAX_NUMBER:,}.",
+                field="filter",
+                limit=MAX_NUMBER,
+                actual=number,
+            )
+    ranged = unindexed(shelf, column) if crowd in found.many else column
+    bounds = [
+        None if numbers.eq is None else column == numbers.eq,
+        None if numbers.gt is None else ranged > numbers.gt,
+        None if numbers.gte is None else ranged >= numbers.gte,
+        None if numbers.lt is None else ranged < numbers.lt,
+        None if numbers.lte is None else ranged <= numbers.lte,
+    ]
+    return [bound for bound in bounds if bound is not None]
+
+
+def _named(name: str, column: Any, wanted: Named | Text) -> list[ColumnElement[bool]]:
+    conditions = []
+    if wanted.eq is not None:
+        conditions.append(column == kept(wanted.eq))
+    if wanted.among is not None:
+        names = [kept(value) for value in _bounded(f"{name}.in", wanted.among)]
+        conditions.append(column.in_(names))
+    return conditions
+
+
+def _written(shelf: Shelf, wanted: Text, found: Found) -> list[ColumnElement[bool]]:
+    conditions = _named("filename", col(Image.filename), wanted)
+    for part, is_beginning in parts(wanted):
+        conditions.append(
+            has_filename(shelf, part, is_beginning=is_beginning, is_looked_up=not found.by_filename)
+        )
+    return conditions
+
+
+def parts(wanted: Text) -> list[tuple[str, bool]]:
+    """The parts of a filename that are looked for, folded, and whether it begins with them.
+
+    Raises Rejected for those that are too short or too long.
+    """
+    found = []
+    if wanted.starts_with is not None:
+        found.append((_part("filename.startsWith", wanted.starts_with, 1), True))
+    if wanted.contains is not None:
+        found.append((_part("filename.contains", wanted.contains, MIN_PART), False))
+    return found
+
+
+def _part(name: str, said: str, least: int) -> str:
+    part = fold(said[: MAX_PART + 1])
+    if not least <= len(part) or len(said) > MAX_PART:
+        raise Rejected(
+            f"{name} takes {least} to {MAX_PART} characters.",
+            field="filter",
+            limit=MAX_PART if len(said) > MAX_PART else least,
+            actual=len(said) if len(said) > MAX_PART else len(part),
+        )
+    return part
+
+
+def kept(text: str) -> str:
+    """As the databases keep it: none keeps a NUL."""
+    return text.replace("\0", "")
+
+
+def _tagged(shelf: Shelf, tags: Tagged, found: Found) -> list[ColumnElement[bool]]:
+    def has(names: Sequence[str]) -> ColumnElement[bool]:
+        return exists().where(
+            col(ImageTag.image_id) == col(Image.id), col(ImageTag.tag).in_([*map(kept, names)])
+        )
+
+    conditions: list[ColumnElement[bool]] = []
+    if tags.any is not None:
+        names = _bounded("tags.any", tags.any)
+        if {*map(kept, names)} != {found.by_tag}:
+            conditions.append(
+                has(names)
+                if Crowd.TAGS in found.many
+                else col(Image.id).in_(select(ImageTag.image_id).where(*_of_tags(shelf, names)))
+            )
+    if tags.all is not None:
+        names = _bounded("tags.all", tags.all)
+        conditions.extend(has([tag]) for tag in names if kept(tag) != found.by_tag)
+    if tags.none is not None:
+        conditions.append(~has(_bounded("tags.none", tags.none)))
+    return conditions
+
+
+def _of_tags(shelf: Shelf, names: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [
+        col(ImageTag.workspace_id) == shelf.workspace_id,
+        col(ImageTag.is_deleted) == (true() if shelf.in_trash else false()),
+        col(ImageTag.tag).in_([*map(kept, names)]),
+    ]
+
+
+def _used(shelf: Shelf, usage: Usage | None, found: Found) -> list[ColumnElement[bool]]:
+    attached = exists().where(col(Attachment.image_id) == col(Image.id))
+    shown = (
+        select(Attachment.image_id)
+        .join(Content, col(Content.id) == Attachment.content_id)
+        .where(Content.workspace_id == shelf.workspace_id)
+    )
+    match usage:
+        case None:
+            return []
+        case Usage.USED:
+            return [attached if Crowd.USED in found.many else col(Image.id).in_(shown)]
+        case Usage.UNUSED:
+            return [~attached]
+        case _:
+            return [col(Image.id).in_(shown.where(Content.state == ContentState(usage.value)))]
+
+
+def _attached(content_id: UUID | None) -> list[ColumnElement[bool]]:
+    if content_id is None:
+        return []
+    return [
+        col(Image.id).in_(
+            select(Attachment.image_id).where(col(Attachment.content_id) == content_id)
+        )
+    ]
+
+
+def _equal(column: Any, value: Any) -> list[ColumnElement[bool]]:
+    return [] if value is None else [column == value]
+
+
+def _true(column: Any, value: bool | None) -> list[ColumnElement[bool]]:
+    # As the partial indexes say it, without a parameter: else SQLite does not see that they serve.
+    return [] if value is None else [column == (true() if value else false())]
+
+
+def _present(value: bool | None) -> list[ColumnElement[bool]]:
+    if value is None:
+        return []
+    return [col(Image.alt_text).is_not(None) if value else col(Image.alt_text).is_(None)]
+
+
+def _said(shelf: Shelf, filter: ImageFilter) -> list[ColumnElement[bool]]:
+    if filter.search is None:
+        return []
+    words = searched(filter.search)
+    return [has_words(shelf, words) if words else false()]
+
+
+def searched(search: str) -> list[str]:
+    """The words to look for, each once. A search of commas and the like has none: it finds nothing.
+
+    Raises Rejected for an empty search, and for one that is too long.
+    """
+    if len(search) > MAX_SEARCH:
+        raise Rejected(
+            f"search takes at most {MAX_SEARCH} characters, not {len(search)}.",
+            field="search",
+            limit=MAX_SEARCH,
+            actual=len(search),
+        )
+    if not fold(search):
+        raise Rejected("search is empty. Name a word, or leave it out.", field="search")
+    return list(dict.fromkeys(words_of(search)))

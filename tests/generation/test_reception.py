@@ -1,0 +1,116 @@
+"""What is paid for is kept and booked, whatever of our own fails just then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from generation.provider import Charged, GeneratedImage
+from generation.tasks import GenerationTask
+from storage.containers import Bounds
+from storage.database import Database
+from storage.decoders import Decoders
+from storage.errors import RateLimited, Unavailable
+from storage.generations import Generations, NewGeneration
+from storage.ledger import Budgets, Ledger
+from storage.library import Library, NewImage
+from storage.models import EntryState, GenerationStatus, LedgerEntry
+from storage.objects.local import LocalObjectStore
+from storage.search import PageRequest
+from storage.viewers import Viewer
+from tests.generation.conftest import ScriptedProvider
+from tests.pictures import encoded, jpeg, photo
+from tests.storage.rows import ON_SQLITE
+
+pytestmark = ON_SQLITE
+
+WISH = NewGeneration(
+    "scripted", "m", "A sea", 1, width=320, height=240, estimated_cost=Decimal("0.05")
+)
+PICTURE = GeneratedImage(0, jpeg(seed=100), 1.0)
+
+
+@pytest.fixture
+async def decoders() -> AsyncIterator[Decoders]:
+    """One, for which nobody may wait."""
+    decoders = Decoders(workers=1, waiting=0, seconds=30, memory_bytes=2 * 2**30)
+    yield decoders
+    await decoders.close()
+
+
+async def booked(database: Database, viewer: Viewer) -> list[LedgerEntry]:
+    return list((await Ledger(database, Budgets()).entries(viewer, None, PageRequest(9))).rows)
+
+
+async def test_a_picture_waits_while_others_are_taken_in_and_is_not_paid_for_again(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    decoders: Decoders,
+    provider: ScriptedProvider,
+    alice: Viewer,
+    database: Database,
+    tmp_path: Path,
+) -> None:
+    generation = await generations.request(alice, WISH)
+    provider.script = [Charged(Decimal("0.04")), PICTURE]
+    large = tmp_path / "large.png"
+    large.write_bytes(encoded(photo(4000, 4000), "PNG", compress_level=1))
+    another = asyncio.create_task(decoders.quarter(large, tmp_path, Bounds(max_pixels=10**8)))
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await library.clean(jpeg())
+
+    await task.run(generation.id)
+
+    ended = await generations.current(generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 1)
+    assert len(provider.requests) == 1
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.SETTLED, Decimal("0.04"))
+    assert len(await another) == 4
+
+
+async def test_when_our_own_database_fails_during_the_call_the_money_counts_as_spent(
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    alice: Viewer,
+    database: Database,
+) -> None:
+    generation = await generations.request(alice, WISH)
+    provider.script = [Unavailable("The database does not answer.")]  # to hear of the price, say
+
+    await task.run(generation.id)
+
+    assert (await generations.current(generation.id)).failure_code == "UNAVAILABLE"
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.ASSUMED, Decimal("0.05"))
+
+
+async def test_when_a_reference_cannot_be_read_nobody_is_asked_and_nothing_is_spent(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    store: LocalObjectStore,
+    provider: ScriptedProvider,
+    alice: Viewer,
+    database: Database,
+) -> None:
+    image = (await library.add_image(alice, jpeg(), NewImage())).image
+    wish = replace(WISH, reference_image_ids=(image.id,))
+    generation = await generations.request(alice, wish)
+    file = store.root / image.object_key
+    file.unlink()
+    file.symlink_to(file)  # so that the store fails
+
+    await task.run(generation.id)
+
+    ended = await generations.current(generation.id)
+    assert (ended.status, ended.failure_code) == (GenerationStatus.FAILED, "UNAVAILABLE")
+    assert provider.requests == []
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.SETTLED, Decimal(0))
