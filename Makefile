@@ -31,6 +31,7 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python -m benchmarks.renditions
 	$(BIN)/python -m benchmarks.delivery
 	$(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.executor
 	$(BIN)/python -m benchmarks.library --sizes 1000,10000,100000
 
 # After a change of the API: the difference shows in review.

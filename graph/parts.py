@@ -53,6 +53,7 @@ from storage.viewers import Viewer, Viewers
 log = logging.getLogger(__name__)
 
 KEEP_JOBS = timedelta(days=7)
+POLL_SECONDS = 0.05  # for work: each queue costs four hundredths of a core for that
 PROMPT_SECONDS = 20.0
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
@@ -243,7 +244,7 @@ async def open_parts(
                 reaper = Reaper(database.url, jobs, worker.executor_id)
                 await stack.enter_async_context(reaper.alive())
             limits = {queue_of(name): settings.limits_of(name) for name in catalogue.providers}
-            await worker.start(limits, poll_seconds=0.1)
+            await worker.start(limits, poll_seconds=POLL_SECONDS)
             stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
             sweeping = (keeper, trash, direct_uploads, generations, jobs)
             beside.start("sweep", _sweep(settings, catalogue.providers, *sweeping))

@@ -5,6 +5,7 @@ Christoph Zauner, "Implementation and Benchmarking of Perceptual Image Hash Func
 """
 
 from math import cos, pi
+from operator import mul
 from statistics import median
 from typing import cast
 
@@ -28,4 +29,5 @@ def perceptual_hash(picture: Image.Image) -> str:
 
 
 def _dot(values: list[int] | list[float], wave: list[float]) -> float:
-    return sum(value * height for value, height in zip(values, wave, strict=True))
+    total: float = sum(map(mul, values, wave))
+    return total

@@ -7,6 +7,7 @@ lightness, two colour differences and alpha, each as four bits.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import cos, floor, pi
+from operator import mul
 from typing import cast
 
 from PIL import Image
@@ -80,11 +81,9 @@ class _Channel:
         down = [[cos(pi / height * cy * (y + 0.5)) for y in range(height)] for cy in range(ny)]
         rows = [values[y * width : (y + 1) * width] for y in range(height)]
         # The transform is separable: every row is summed once for each horizontal wave.
-        sums = [
-            [sum(v * f for v, f in zip(row, wave, strict=True)) for row in rows] for wave in across
-        ]
+        sums = [[sum(map(mul, row, wave)) for row in rows] for wave in across]
         waves = [
-            sum(s * f for s, f in zip(sums[cx], down[cy], strict=True)) / (width * height)
+            sum(map(mul, sums[cx], down[cy])) / (width * height)
             for cy in range(ny)
             for cx in range(nx)
             if cx * ny < nx * (ny - cy)
