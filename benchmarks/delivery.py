@@ -187,8 +187,8 @@ def _darkroom(folder: Path, more: dict[str, str]) -> Iterator[tuple[str, int]]:
     settings = {"DARKROOM_DATA_DIR": str(folder), "DARKROOM_PORT": str(port)} | more
     with background([sys.executable, "-m", "graph", "serve"], settings) as process:
         wait_for(port)
-        noise = Random(1).randbytes(36 * 27 * 3)
-        picture = Image.frombytes("RGB", (36, 27), noise).resize((1600, 1200))
+        noise = Random(1).randbytes(32 * 24 * 3)
+        picture = Image.frombytes("RGB", (32, 24), noise).resize((1600, 1200))
         file = BytesIO()
         picture.save(file, "JPEG", quality=92)
         query = (

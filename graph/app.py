@@ -117,7 +117,8 @@ class _Service:
         )
 
     def at_hand(self, place: str) -> Served | None:
-        return self._delivery.at_hand(place)
+        assert self._parts is not None  # the lifespan has begun
+        return self._parts.renditions.at_hand(place)
 
     async def image(self, request: Request) -> Response:
         return await self._delivery.image(request)

@@ -16,6 +16,7 @@ from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
@@ -39,6 +40,7 @@ KNOWN = 4096
 LONGEST = 1024
 """Bytes of what such a request says; those of browsers say 300."""
 PATHS = ("/images/", "/trash/")
+VARYING = f".{AUTO}"
 
 
 class SignedUrls:
@@ -111,9 +113,6 @@ class Delivery:
         self._store = store
         self._urls = urls
 
-    def at_hand(self, place: str) -> Served | None:
-        return self._renditions.at_hand(place)
-
     async def image(self, request: Request, *, in_trash: bool = False) -> Response:
         id, digest, name = (request.path_params[part] for part in ("id", "digest", "name"))
         accept = request.headers.get("accept", "")
@@ -124,7 +123,7 @@ class Delivery:
             request.scope[GIVEN] = Given(place, served.etag, int(request.query_params["expires"]))
             return served
 
-        return await self._answer(request, find, varies=name.endswith(f".{AUTO}"))
+        return await self._answer(request, find, varies=name.endswith(VARYING))
 
     async def preview(self, request: Request) -> Response:
         path = request.path_params
@@ -222,7 +221,7 @@ class Again:
                     scope["query_string"],
                     headers.get(b"host"),
                     headers.get(b"origin"),
-                    headers.get(b"accept") if path.endswith(f".{AUTO}") else None,
+                    headers.get(b"accept") if path.endswith(VARYING) else None,
                 )
                 if await self._give(asked, headers.get(b"if-none-match"), send):
                     return
@@ -241,8 +240,8 @@ class Again:
         status, headers, body = 200, given.headers, served.data
         if condition is not None and _names(condition.decode("latin-1"), given.etag):
             status, headers, body = 304, given.headers_unchanged, b""
-        age = (b"cache-control", _cache_control(left).encode())
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, age]})
+        headers = [*headers, _age(left)]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         return True
 
@@ -268,6 +267,11 @@ class Again:
         )
         if len(self._given) > KNOWN:
             self._given.popitem(last=False)
+
+
+@lru_cache
+def _age(left: int) -> tuple[bytes, bytes]:
+    return b"cache-control", _cache_control(left).encode()
 
 
 def _cache_control(left: int) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
@@ -267,7 +266,7 @@ class Renditions:
         self._database = database
         self._keeper = keeper
         self._store = store
-        self._folder = store.root if isinstance(store, LocalObjectStore) else None
+        self._folder = str(store.root) if isinstance(store, LocalObjectStore) else None
         self._threads = CapacityLimiter(threads)
         self._kept = kept
         self._is_alone = is_alone
@@ -383,7 +382,7 @@ class Renditions:
         """The bytes, if they are in a file that the system holds in memory."""
         if self._folder is None or served.byte_size > IN_MEMORY:
             return None
-        return _cached(self._folder / served.key, served.byte_size)
+        return _cached(f"{self._folder}/{served.key}", served.byte_size)
 
     async def _make(self, image: Image, picture: Picture, rendition: Rendition, key: str) -> Served:
         format = Format(rendition.format.value)
@@ -477,7 +476,7 @@ async def _picture(session: AsyncSession, image: Image, digest: str) -> Picture 
     return earlier.first()
 
 
-def _cached(path: Path, size: int) -> bytes | None:
+def _cached(path: str, size: int) -> bytes | None:
     """A file's bytes, where the system has them in memory. None if not, or where that is unknown.
 
     Handing such a file to a thread and back takes thirty times as long as reading it. What has to

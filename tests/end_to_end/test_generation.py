@@ -450,7 +450,7 @@ async def test_a_retry_repeats_the_whole_recipe_and_names_what_it_repeats(
     reference = await uploaded(service, key, encoded(photo(400, 400, seed=5), "PNG"))
     stand_ins.openai.seconds = 30
     recipe = {"referenceImageIds": [reference], "background": "OPAQUE", "altText": "A harbour"}
-    old = await wished(service, key, "Without gore", **recipe)
+    old = await wished(service, key, "A harbour at night", **recipe)
     await asyncio.wait_for(stand_ins.openai.is_asked.wait(), 10)
     early = (await service.ask(op.RETRY, key=key, id=old))["retryGeneration"]
     stand_ins.openai.seconds = 0

@@ -37,7 +37,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.server = OpenAIServer()
-        self.server.seconds = 0.5
+        self.server.seconds = 0.3
         self.most: Counter[str] = Counter()
         self._now: Counter[str] = Counter()
 
@@ -120,7 +120,7 @@ async def services(
         "GENERATIONS_AT_ONCE": str(AT_ONCE),
         "GENERATIONS_EVERYWHERE": str(AT_ONCE),
         "GENERATIONS_PER_VIEWER": str(AT_ONCE_FOR_ONE),
-        "GRACE_MINUTES": "0.02",
+        "GRACE_MINUTES": "0.01",
         "SWEEP_SECONDS": "0.3",
     }
     with ExitStack() as stack:

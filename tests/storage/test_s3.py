@@ -164,6 +164,10 @@ async def test_the_parts_of_a_put_that_died_are_dropped_when_they_are_old(
     assert await left() == 0
 
 
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 async def test_a_server_that_is_killed_in_mid_put_is_unavailable_and_used_again_when_it_is_back(
     tmp_path: Path, s3_options: S3Options, seaweed: Seaweed
 ) -> None:
@@ -179,8 +183,10 @@ async def test_a_server_that_is_killed_in_mid_put_is_unavailable_and_used_again_
         server.make_bucket("media")
         async with open_s3(replace(s3_options, endpoint_url=server.url)) as store:
             await store.put("kept", b"before", media_type=JPEG)
+            before = bytes_in(folder)
             putting = asyncio.create_task(store.put(KEY, file, media_type=JPEG))
-            await asyncio.sleep(0.1)
+            while bytes_in(folder) < before + PART // 2:  # noqa: ASYNC110  # no event tells
+                await asyncio.sleep(0)
             server.kill()
             (failure,) = await asyncio.gather(putting, return_exceptions=True)
 
