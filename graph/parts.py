@@ -27,6 +27,7 @@ from graph.config import Settings
 from storage import failpoints
 from storage.changes import Changes
 from storage.contents import Contents
+from storage.counters import Counters
 from storage.database import Database
 from storage.decoders import Decoders
 from storage.direct_uploads import DirectUploads
@@ -245,8 +246,9 @@ async def open_parts(
                 await stack.enter_async_context(reaper.alive())
             limits = {queue_of(name): settings.limits_of(name) for name in catalogue.providers}
             await worker.start(limits, poll_seconds=POLL_SECONDS)
+            jobs.worker = worker
             stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
-            sweeping = (keeper, trash, direct_uploads, generations, jobs)
+            sweeping = (keeper, trash, direct_uploads, generations, jobs, Counters(database))
             beside.start("sweep", _sweep(settings, catalogue.providers, *sweeping))
 
         yield Parts(
@@ -396,6 +398,7 @@ async def _sweep(
     direct_uploads: DirectUploads,
     generations: Generations,
     jobs: Jobs,
+    counters: Counters,
 ) -> None:
     """Clear up after crashes, and what has had its time, now and then."""
     while True:
@@ -406,6 +409,7 @@ async def _sweep(
             lost = await generations.fail_lost(4 * settings.lease)
             lost += await generations.fail_unserved(providers, 4 * settings.lease)
             await jobs.forget(KEEP_JOBS)
+            await counters.fold()
             if swept or lost or purged:
                 log.info("sweep.done objects=%s generations=%s purged=%s", swept, lost, purged)
         except Exception:  # a database that is away comes back

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from storage.contents import Contents
+from storage.counters import Counters
 from storage.database import Database
 from storage.library import ImagePatch, Library, NewImage
 from storage.models import GenerationStatus, ImageOrigin
@@ -170,6 +171,38 @@ async def test_many_writers_of_one_workspace_neither_wait_nor_miscount(
     [(tag_rows_kept,)] = await rows_of(database, "SELECT count(*) FROM tag_counts")
     assert image_rows_kept <= 40  # of 200 that were added: many have been folded into few
     assert tag_rows_kept <= 80
+
+
+@ON_POSTGRES
+async def test_what_is_left_of_them_is_folded_when_it_rests(
+    database: Database, alice: Viewer, bob: Viewer
+) -> None:
+    counters = Counters(database)
+    for viewer in (alice, alice, alice, bob):
+        await insert(database, image_rows(viewer, tags=("sea",)))
+
+    await counters.fold()
+    assert await rows_of(database, "SELECT n FROM image_counts ORDER BY 1") == [(1,), (3,)]
+    assert await rows_of(database, "SELECT n FROM tag_counts ORDER BY 1") == [(1,), (3,)]
+    await insert(database, image_rows(alice))
+    await counters.fold()
+    assert await rows_of(database, "SELECT n FROM image_counts ORDER BY 1") == [(1,), (4,)]
+    await check(database)
+
+
+@ON_POSTGRES
+async def test_folding_leaves_alone_what_somebody_holds(database: Database, alice: Viewer) -> None:
+    for _ in range(3):
+        await insert(database, image_rows(alice))
+    async with database.writing() as slow:
+        await (await slow.connection()).execute(
+            text("SELECT id FROM image_counts ORDER BY id LIMIT 1 FOR UPDATE")
+        )
+        async with asyncio.timeout(20):
+            await Counters(database).fold()
+
+    assert await rows_of(database, "SELECT n FROM image_counts ORDER BY 1") == [(1,), (2,)]
+    await check(database)
 
 
 @ON_POSTGRES
