@@ -29,6 +29,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import insert, text
 
 from benchmarks.processes import background, free_port, wait_for
+from storage.counters import Counters
 from storage.database import Database, sqlite_url
 from storage.migrations import migrate
 from storage.models import Image, ImageOrigin, ImageTag, ObjectState, StoredObject
@@ -40,6 +41,8 @@ CONNECTIONS = (1, 16, 64)
 SECONDS = 2.0
 BATCH = 5_000
 OTHERS = 40
+UPKEEP = 20_000
+"""Images that are added to tell what the triggers cost."""
 TOKEN_OF = "bench"
 YEARS = 2
 NEWEST = datetime(2026, 11, 1, tzinfo=UTC)
@@ -74,11 +77,11 @@ class Query:
     variables: Callable[[Random], dict[str, Any]]
 
 
-def ninety_days(random: Random) -> dict[str, Any]:
+def ninety_days(random: Random, origin: str = "GENERATED") -> dict[str, Any]:
     """Another range for each request, so that nobody can answer from memory."""
     start = NEWEST - timedelta(days=random.randrange(90, 365), seconds=random.randrange(86_400))
     times = {"gte": start.isoformat(), "lt": (start + timedelta(days=90)).isoformat()}
-    return {"f": {"origin": {"in": ["GENERATED"]}, "createdAt": times}}
+    return {"f": {"origin": {"in": [origin]}, "createdAt": times}}
 
 
 QUERIES = (
@@ -88,7 +91,7 @@ QUERIES = (
     Query(
         "a word, origin and dates, with totalCount",
         PAGE % "totalCount",
-        lambda random: {"s": "lighthouse", **ninety_days(random)},
+        lambda random: {"s": "lighthouse", "f": ninety_days(random, "UPLOADED")["f"]},
     ),
     Query("facets of all", FACETS, lambda _: {"f": None}),
 )
@@ -104,6 +107,7 @@ class Filling:
     def __init__(self, database: Database, workspaces: Sequence[UUID]) -> None:
         self._database = database
         self._workspaces = workspaces
+        self._counters = Counters(database)
         self.size = 0
 
     async def grow(self, size: int, largest: int) -> float:
@@ -123,9 +127,21 @@ class Filling:
                 await (await session.connection()).execute(insert(ImageTag), tags)
             self.size = numbers.stop
         took = time.perf_counter() - began
+        await self._counters.fold()  # as a worker does every minute
         async with self._database.connection() as connection:
             await connection.execute(text("ANALYZE"))
         return took / added * 1000
+
+    async def forget_upkeep(self) -> None:
+        """From now on, nobody keeps counters, text indexes and the tags' copies in step."""
+        async with self._database.connection() as connection:
+            if self._database.is_sqlite:
+                names = text("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+                for name in (await connection.execute(names)).scalars().all():
+                    await connection.execute(text(f"DROP TRIGGER {name}"))
+            else:
+                for table in ("images", "image_tags"):
+                    await connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
 
     def _image(self, number: int, largest: int) -> dict[str, Any]:
         random = Random(number)
@@ -168,7 +184,7 @@ class Filling:
         }
 
 
-async def _begun(url: str) -> tuple[Database, Filling, str]:
+async def begun(url: str) -> tuple[Database, Filling, str]:
     """A migrated and empty database, and the key of the workspace that is asked for."""
     database = Database(url)
     await migrate(database)
@@ -204,9 +220,9 @@ class Measured:
 
 class Client:
     def __init__(self, port: int, token: str, pid: int) -> None:
-        self._port = port
+        self.port = port
         self._token = token
-        self._pid = pid
+        self.pid = pid
 
     def measure(self, query: Query) -> Measured:
         asyncio.run(self._ask(query, 4, 0.3))  # warm
@@ -224,7 +240,7 @@ class Client:
 
     async def half_way(self) -> str:
         """The cursor in the middle of the workspace."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         count = PAGE.replace("first: 50", "first: 1") % "totalCount"
         told = await self._post(reader, writer, self._request(count, {}))
         left, cursor = told["data"]["images"]["totalCount"] // 2, None
@@ -238,11 +254,11 @@ class Client:
     @property
     def rss(self) -> int:
         """MiB."""
-        status = Path(f"/proc/{self._pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) // 1024
 
     def _cpu_seconds(self) -> float:
-        stat = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        stat = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
     async def _ask(self, query: Query, connections: int, seconds: float) -> list[float]:
@@ -252,7 +268,7 @@ class Client:
 
     async def _ask_until(self, stop: float, query: Query, seed: int) -> list[float]:
         random, times = Random(seed), []
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while (began := time.perf_counter()) < stop:
             request = self._request(query.text, query.variables(random))
             body = await self._raw(reader, writer, request)
@@ -295,8 +311,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         _measured("SQLite", sqlite_url(folder / "library.db"), sizes, folder)
-        if url := asyncio.run(_new_database(arguments.postgres)):
-            stack.callback(lambda: asyncio.run(_drop(arguments.postgres, url)))
+        if url := asyncio.run(new_database(arguments.postgres)):
+            stack.callback(lambda: asyncio.run(drop(arguments.postgres, url)))
             _measured("PostgreSQL", url, sizes, folder)
 
 
@@ -304,15 +320,19 @@ def _measured(kind: str, url: str, sizes: Sequence[int], folder: Path) -> None:
     results: dict[str, dict[int, Measured]] = {}
     notes = []
     with asyncio.Runner() as runner:
-        database, filling, token = runner.run(_begun(url))
+        database, filling, token = runner.run(begun(url))
         for size in sizes:
             cost = runner.run(filling.grow(size, sizes[-1]))
             with ExitStack() as stack:
-                client = _served(url, token, folder, stack)
+                client = served(url, token, folder, stack)
                 for query in (*_queries(client),):
                     results.setdefault(query.name, {})[size] = client.measure(query)
                 notes.append(f"{size:,}: {cost:.2f} ms an insert, {client.rss} MiB")
                 print(f"... {kind}, {notes[-1]}", file=sys.stderr)
+        with_upkeep = runner.run(filling.grow(sizes[-1] + UPKEEP, sizes[-1]))
+        runner.run(filling.forget_upkeep())
+        without = runner.run(filling.grow(sizes[-1] + 2 * UPKEEP, sizes[-1]))
+        notes.append(f"then {with_upkeep:.2f} with all upkeep and {without:.2f} without")
         runner.run(database.close())
     _print(kind, results, notes)
 
@@ -323,7 +343,7 @@ def _queries(client: Client) -> Iterator[Query]:
     yield Query(HALF_WAY.name, HALF_WAY.text, lambda _: {"a": cursor})
 
 
-def _served(url: str, token: str, folder: Path, stack: ExitStack) -> Client:
+def served(url: str, token: str, folder: Path, stack: ExitStack) -> Client:
     port = free_port()
     settings = {
         "DARKROOM_ENVIRONMENT": "production",
@@ -356,7 +376,7 @@ def _print(kind: str, results: dict[str, dict[int, Measured]], notes: list[str])
     print("\n" + "; ".join(notes))
 
 
-async def _new_database(server: str) -> str | None:
+async def new_database(server: str) -> str | None:
     import asyncpg
 
     name = f"bench_{uuid4().hex[:8]}"
@@ -369,7 +389,7 @@ async def _new_database(server: str) -> str | None:
     return server.rpartition("/")[0] + "/" + name
 
 
-async def _drop(server: str, url: str) -> None:
+async def drop(server: str, url: str) -> None:
     import asyncpg
 
     connection = await asyncpg.connect(server, timeout=2)
