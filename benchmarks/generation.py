@@ -13,10 +13,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import aiohttp
@@ -43,9 +45,12 @@ WATCH = (
 
 @dataclass
 class Provider:
-    """Streams a preview whenever `step` is set, and then the picture. Times by prompt."""
+    """Streams a preview whenever `step` is set, and then a picture. Times by prompt.
 
-    picture: str
+    Each picture is another one: the same would be known by its bytes, and not be stored again.
+    """
+
+    pictures: Iterator[str]
     asked: dict[str, float] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=dict)
     sent: list[float] = field(default_factory=list)
@@ -69,7 +74,7 @@ class Provider:
 
     async def _tell(self, response: web.StreamResponse, name: str, **more: object) -> None:
         kind = f"image_generation.{name}"
-        event = {"type": kind, "b64_json": self.picture, "created_at": 0} | more
+        event = {"type": kind, "b64_json": next(self.pictures), "created_at": 0} | more
         await response.write(f"event: {kind}\ndata: {json.dumps(event)}\n\n".encode())
 
 
@@ -78,8 +83,8 @@ def main() -> None:
 
 
 async def _measure() -> None:
-    file = encoded(photo(*SIZE), "PNG", compress_level=6)
-    provider = Provider(base64.b64encode(file).decode())
+    files = [encoded(photo(*SIZE, seed=seed), "PNG") for seed in range(GENERATIONS + 20)]
+    provider = Provider(cycle(base64.b64encode(file).decode() for file in files))
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = await stack.enter_async_context(_served(provider))
@@ -99,9 +104,12 @@ async def _measure() -> None:
 
 
 async def _one_after_the_other(session: aiohttp.ClientSession, provider: Provider) -> None:
+    random = Random(1)
     answers, calls, overheads = [], [], []
     for number in range(GENERATIONS + 5):
         prompt = f"A sea, number {number}"
+        # People do not wish in step with the worker, which looks at its queue in equal intervals.
+        await asyncio.sleep(random.uniform(0, 0.1))
         began = time.time()
         id = await _wish(session, prompt)
         answered = time.time()
@@ -117,7 +125,7 @@ async def _one_after_the_other(session: aiohttp.ClientSession, provider: Provide
         calls.append(provider.asked[prompt] - answered)
         drawing = provider.told[prompt] - provider.asked[prompt]
         overheads.append(ended - began - drawing)
-    print(f"\n{GENERATIONS} generations of {SIZE[0]} x {SIZE[1]}, one after the other\n")
+    print(f"\n{GENERATIONS} generations of {SIZE[0]} x {SIZE[1]}, one at a time\n")
     print("| milliseconds | p50 | p95 |\n| --- | --- | --- |")
     print(_row("the mutation answers", answers))
     print(_row("from the answer to the provider's call", calls))
