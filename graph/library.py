@@ -1,5 +1,6 @@
 """The library, page by page: which images, in which order, and how many there are of each kind."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import strawberry
@@ -9,8 +10,9 @@ from graph import enums  # noqa: F401  # makes the enums known before they are u
 from graph.context import Info
 from graph.filters import ImageFilter, ImageSort
 from graph.ids import uuid_of
-from graph.images import Image
+from graph.images import Image, row_fields
 from graph.pages import After, Before, First, Last, page_info, page_request
+from graph.selections import selected
 from storage import facets, filters
 from storage.facets import MAX_TAGS, Count, Facet
 from storage.filters import Usage
@@ -118,13 +120,22 @@ class ImageEdge:
 @strawberry.type(description="A page of images.")
 class ImageConnection:
     filter: strawberry.Private[filters.ImageFilter]
-    edges: list[ImageEdge] = strawberry.field(description="The images, each with its cursor.")
+    cursors: strawberry.Private[Sequence[str]]
+    total: strawberry.Private[int | None]
     nodes: list[Image] = strawberry.field(description="The images.")
     page_info: relay.PageInfo = strawberry.field(description="Whether and where it goes on.")
 
+    @strawberry.field(description="The images, each with its cursor.")
+    def edges(self) -> list[ImageEdge]:
+        return [
+            ImageEdge(cursor=cursor, node=node)
+            for cursor, node in zip(self.cursors, self.nodes, strict=True)
+        ]
+
     @strawberry.field(description="How many images match in all, exactly. Counted only when asked.")
-    async def total_count(self, info: Info) -> int:
-        return await info.context.library.count_images(info.context.viewer, self.filter)
+    def total_count(self) -> int:
+        assert self.total is not None  # as it was seen to be asked for
+        return self.total
 
     @strawberry.field(description="How many of each kind match in all.")
     def facets(self) -> ImageFacets:
@@ -173,14 +184,13 @@ class LibraryQueries:
             wanted,
             (sort or ImageSort(field=SortField.CREATED_AT)).to_search(),
             page_request(first, after, last, before),
+            row_fields({*selected(info, "nodes"), *selected(info, "edges", "node")}),
+            counts="totalCount" in selected(info),
         )
-        images = [Image.from_row(row) for row in page.rows]
         return ImageConnection(
             filter=wanted,
-            edges=[
-                ImageEdge(cursor=cursor, node=image)
-                for cursor, image in zip(page.cursors, images, strict=True)
-            ],
-            nodes=images,
+            cursors=page.cursors,
+            total=page.total,
+            nodes=[Image.from_row(row) for row in page.rows],
             page_info=page_info(page),
         )

@@ -308,7 +308,7 @@ def _global_id(kind: GraphQLObjectType) -> Callable[[object], str]:
     """https://relay.dev/graphql/objectidentification.htm, encoded as Strawberry does."""
 
     def encode(id: object) -> str:
-        if type(id) not in (UUID, str, int):
+        if not isinstance(id, UUID) and type(id) not in (str, int):
             raise Unusual
         return b64encode(f"{kind.name}:{id}".encode()).decode()
 

@@ -11,7 +11,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar, overload
 from uuid import UUID
 
 from sqlalchemy import BigInteger, literal, tuple_
@@ -40,6 +41,37 @@ class Page(Generic[Row]):
     cursors: Sequence[str]
     has_next: bool
     has_previous: bool
+    total: int | None = None
+    """How many there are on all pages, where that was asked for and came along."""
+
+
+class _Cursors(Sequence[str]):
+    """Of each row, made when it is looked at: most pages need the first and the last."""
+
+    def __init__(
+        self, rows: Sequence[Any], keys: Callable[[Any], Sequence[Any]], of: object
+    ) -> None:
+        self._rows = rows
+        self._keys = keys
+        self._of = of
+
+    @cached_property
+    def _seal(self) -> str:
+        return _seal(self._of)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return _Cursors(self._rows[index], self._keys, self._of)
+        return _cursor(self._seal, self._keys(self._rows[index]))
 
 
 def page_of(
@@ -55,7 +87,11 @@ def page_of(
 
     `of` is whatever the cursors are bound to. Raises Rejected for a cursor made for something else.
     """
-    return page_by(statement, request, (sort_by, id), descending=descending, of=of)
+    keys = (sort_by, id)
+    values = edge(request, [key.type for key in keys], of=of)
+    at = [literal(value, key.type) for value, key in zip(values, keys, strict=False)]
+    down = descending != request.backwards
+    return page_along(statement, keys, at, request.size + 1, down=down)
 
 
 def cut(rows: Sequence[Row], request: PageRequest, sort_by: Any, *, of: Any) -> Page[Row]:
@@ -63,45 +99,32 @@ def cut(rows: Sequence[Row], request: PageRequest, sort_by: Any, *, of: Any) -> 
     return cut_by(rows, request, lambda row: (getattr(row, sort_by.key), row.id), of=of)  # type: ignore[attr-defined]  # every row has an id
 
 
-def page_by(
-    statement: Statement,
-    request: PageRequest,
-    keys: Sequence[Any],
-    *,
-    descending: bool,
-    of: Any,
-    along: Sequence[Any] | None = None,
+def page_along(
+    statement: Statement, columns: Sequence[Any], edge: Sequence[Any], size: Any, *, down: bool
 ) -> Statement:
-    """As `page_of`, in the order of several keys, which together are no two rows' alike.
+    """The `size` rows after the edge, or the first without one, in the order of the columns.
 
-    The database walks `along` other columns where these hold the first of the keys' values.
+    Together these are no two rows' alike.
     """
-    down = descending != request.backwards
-    columns = keys if along is None else along
-    if request.cursor is not None:
-        values = _read_cursor(request, keys, of)
-        edge = tuple_(
-            *(literal(value, key.type) for value, key in zip(values, columns, strict=False))
-        )
-        here = tuple_(*columns)
-        statement = statement.where(here < edge if down else here > edge)
+    if edge:
+        here, there = tuple_(*columns), tuple_(*edge)
+        statement = statement.where(here < there if down else here > there)
     order = [column.desc() if down else column.asc() for column in columns]
-    return statement.order_by(*order).limit(request.size + 1)  # type: ignore[no-any-return]  # as above
+    return statement.order_by(*order).limit(size)  # type: ignore[no-any-return]  # as above
 
 
 def cut_by(
     rows: Sequence[Row], request: PageRequest, keys: Callable[[Row], Sequence[Any]], *, of: Any
 ) -> Page[Row]:
-    """The page from the rows that `page_by` selected. `keys` tells a row's."""
+    """The page from the rows of `page_along`, asked for one more. `keys` tells a row's."""
     has_more = len(rows) > request.size
     kept = list(rows[: request.size])
     if request.backwards:
         kept.reverse()
     came_from_a_cursor = request.cursor is not None
-    seal = _seal(of)
     return Page(
         rows=kept,
-        cursors=[_cursor(seal, keys(row)) for row in kept],
+        cursors=_Cursors(kept, keys, of),
         has_next=came_from_a_cursor if request.backwards else has_more,
         has_previous=has_more if request.backwards else came_from_a_cursor,
     )
@@ -122,8 +145,11 @@ def _said(value: Any) -> Any:
             return value
 
 
-def _read_cursor(request: PageRequest, keys: Sequence[Any], of: Any) -> list[Any]:
-    cursor = request.cursor or ""
+def edge(request: PageRequest, types: Sequence[Any], *, of: object) -> list[Any]:
+    """What the cursor holds: a value of each type; nothing where there is none. Raises Rejected."""
+    cursor = request.cursor
+    if cursor is None:
+        return []
     try:
         packed = urlsafe_b64decode((cursor + "=" * (-len(cursor) % 4)).encode("ascii"))
         seal, *said = json.loads(packed)
@@ -132,7 +158,7 @@ def _read_cursor(request: PageRequest, keys: Sequence[Any], of: Any) -> list[Any
         is_for_this = seal == _seal(of)
         # What was made for another sort has values of other kinds.
         values = (
-            [_read(value, key) for value, key in zip(said, keys, strict=True)]
+            [_read(value, type) for value, type in zip(said, types, strict=True)]
             if is_for_this
             else []
         )
@@ -150,20 +176,20 @@ def _read_cursor(request: PageRequest, keys: Sequence[Any], of: Any) -> list[Any
     return values
 
 
-def _read(said: Any, column: Any) -> Any:
+def _read(said: Any, column_type: Any) -> Any:
     """The value in a cursor, if the column could have it. Raises ValueError and its like."""
-    kind: type = getattr(column.type, "impl_instance", column.type).python_type
+    kind: type = getattr(column_type, "impl_instance", column_type).python_type
     value = said
     if kind is UUID:
         value = UUID(hex=said)
     elif kind is datetime:
         value = datetime.fromisoformat(said)
-    if type(value) is not kind or not _is_storable(value, column):
+    if type(value) is not kind or not _is_storable(value, column_type):
         raise ValueError("of another kind")
     return value
 
 
-def _is_storable(value: object, column: Any) -> bool:
+def _is_storable(value: object, column_type: Any) -> bool:
     """Whether both databases can compare a column with it. ValueError for text that is none."""
     match value:
         case UUID():
@@ -172,7 +198,7 @@ def _is_storable(value: object, column: Any) -> bool:
             # In the first and the last year, its time in UTC may be beyond the calendar.
             return value.tzinfo is not None and 1 < value.year < 9999
         case int():
-            return abs(value) < (2**63 if isinstance(column.type, BigInteger) else 2**31)
+            return abs(value) < (2**63 if isinstance(column_type, BigInteger) else 2**31)
         case str():
             return "\0" not in value and len(value.encode()) <= 4 * 255
         case _:

@@ -1,11 +1,13 @@
 """The rows' home: SQLite (one file, WAL) or PostgreSQL, the same code on both."""
 
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -16,6 +18,8 @@ from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.errors import Unavailable
+from storage.reading import PostgresReader, Reader, Rows, SqliteReader
+from storage.statements import Term
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ AWAY = ("08", "53", "57P", "40001", "40P01")
 """Connections lost, resources used up, a server that stops or starts, transactions that met:
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+
+DRIVERS = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 RETRY_AFTER = 5  # seconds
 
@@ -45,6 +51,16 @@ class Database:
             if self.is_sqlite
             else self._engine.execution_options(isolation_level="REPEATABLE READ")
         )
+        self._reader: Reader = (
+            SqliteReader(self.url)
+            if self.is_sqlite
+            else PostgresReader(self.url, pool_size=pool_size)
+        )
+
+    async def fetch(self, wanted: Term) -> Rows:
+        """The plain rows of one statement that only reads: for what is often asked."""
+        async with self._answering():
+            return await self._reader.fetch(wanted)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
@@ -70,20 +86,23 @@ class Database:
         """A database that does not answer is Unavailable; it may be back in a moment."""
         try:
             yield
-        except (OSError, DBAPIError, PoolTimeout) as fault:
-            if isinstance(fault, DBAPIError) and not self._is_away(fault):
+        except (OSError, DBAPIError, PoolTimeout, *DRIVERS) as fault:
+            if isinstance(fault, (DBAPIError, *DRIVERS)) and not self._is_away(fault):
                 raise
             log.warning("database.unavailable reason=%s", type(fault.__cause__ or fault).__name__)
             raise Unavailable(
                 "The database does not answer. Try again in a few seconds.", retry_after=RETRY_AFTER
             ) from fault
 
-    def _is_away(self, fault: DBAPIError) -> bool:
+    def _is_away(self, fault: BaseException) -> bool:
+        driver = fault.orig if isinstance(fault, DBAPIError) else fault
         if self.is_sqlite:
-            return any(word in str(fault.orig) for word in ("locked", "disk"))
-        if fault.connection_invalidated or isinstance(fault, InterfaceError | OperationalError):
+            return any(word in str(driver) for word in ("locked", "disk"))
+        if isinstance(fault, DBAPIError) and fault.connection_invalidated:
             return True
-        return str(getattr(fault.orig, "sqlstate", None)).startswith(AWAY)
+        if isinstance(fault, InterfaceError | OperationalError | asyncpg.InterfaceError):
+            return True
+        return str(getattr(driver, "sqlstate", None)).startswith(AWAY)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
@@ -105,6 +124,7 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
+        await self._reader.close()
         await self._engine.dispose()
 
 

@@ -9,16 +9,29 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeAlias
+from operator import eq
+from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Integer, Select, String, case, cast, func, literal, union_all
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Select,
+    String,
+    case,
+    cast,
+    func,
+    literal,
+    union_all,
+)
 from sqlalchemy import select as rows_of
-from sqlalchemy.sql.selectable import Subquery
-from sqlmodel import SQLModel, col
-from sqlmodel.ext.asyncio.session import AsyncSession
 
+from storage.database import Database
 from storage.errors import Rejected
 from storage.filters import (
+    COUNTS,
+    PLACES,
+    POSTS,
+    TAGS,
     Between,
     ImageFilter,
     Tagged,
@@ -31,22 +44,17 @@ from storage.filters import (
     moment,
     searched,
 )
-from storage.inverted import Shelf, word_hits
-from storage.models import (
-    ContentState,
-    Image,
-    ImageCount,
-    ImageOrigin,
-    Orientation,
-    TagCount,
-)
+from storage.inverted import IMAGES, INTEGER, Shelf, word_hits
+from storage.models import ContentState, ImageOrigin, Orientation, TagCount, table_of
+from storage.statements import Given, Term
 
 MAX_TAGS = 100
 
 # By names of their own, since filters look into the same tables.
-TAGGED = SQLModel.metadata.tables["image_tags"].alias("tagged")
-PLACES = SQLModel.metadata.tables["attachments"].alias("places")
-POSTS = SQLModel.metadata.tables["contents"].alias("posts")
+TAGGED: Final = TAGS.alias("tagged")
+USES: Final = PLACES.alias("uses")
+USERS: Final = POSTS.alias("users")
+TAG_COUNTS: Final = table_of(TagCount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,52 +65,38 @@ class Count:
     count: int
 
 
-async def total(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> int:
+async def total(database: Database, shelf: Shelf, filter: ImageFilter) -> int:
     """How many match. Raises Rejected for a filter that makes no sense, as all here do."""
-    check(filter)
-    if is_counted(filter):
-        kinds = _kinds(shelf, filter)
-        return await _number(session, rows_of(func.coalesce(func.sum(kinds.c.n), 0)))
-    if (tag := _bare_tag(filter)) is not None:
-        counted_tags = _tag_counts(shelf).where(TagCount.tag == tag).subquery()
-        return await _number(session, rows_of(func.coalesce(func.sum(counted_tags.c.n), 0)))
-    words = searched(filter.search) if filter.search is not None else []
-    if shelf.is_sqlite and words and filter == _just_search(filter):
-        # Its text index knows the workspace, and the trash from the library.
-        hits = word_hits(shelf, words)
-        counted_words = rows_of(func.count()).select_from(hits.index).where(hits.condition)
-        return await _number(session, counted_words)
-    return await _number(
-        session, rows_of(func.count()).select_from(Image).where(matching(shelf, filter))
-    )
+    [[number]] = await database.fetch(total_of(shelf, filter))
+    return int(number)
 
 
-async def origins(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> list[Count]:
+async def origins(database: Database, shelf: Shelf, filter: ImageFilter) -> list[Count]:
     """Of every origin, also of those that no image has."""
-    found = await _grouped(session, shelf, filter, "origin")
+    found = await _grouped(database, shelf, filter, "origin")
     return [Count(origin, found.get(origin, 0)) for origin in ImageOrigin]
 
 
-async def orientations(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> list[Count]:
+async def orientations(database: Database, shelf: Shelf, filter: ImageFilter) -> list[Count]:
     """Of every shape, also of those that no image has."""
-    found = await _grouped(session, shelf, filter, "orientation")
+    found = await _grouped(database, shelf, filter, "orientation")
     return [Count(shape, found.get(shape, 0)) for shape in Orientation]
 
 
-async def providers(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> list[Count]:
+async def providers(database: Database, shelf: Shelf, filter: ImageFilter) -> list[Count]:
     """Of every provider that made one, most first. What none made is not counted."""
-    found = await _grouped(session, shelf, filter, "provider")
+    found = await _grouped(database, shelf, filter, "provider")
     counts = [Count(name, n) for name, n in found.items() if name and n]
     return sorted(counts, key=lambda each: (-each.count, each.value))
 
 
-async def months(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> list[Count]:
+async def months(database: Database, shelf: Shelf, filter: ImageFilter) -> list[Count]:
     """Of every month in which one came, as `2026-11`, UTC, the newest first."""
-    found = await _grouped(session, shelf, filter, "month")
+    found = await _grouped(database, shelf, filter, "month")
     return [Count(month, n) for month, n in sorted(found.items(), reverse=True) if n]
 
 
-Facet: TypeAlias = Callable[[AsyncSession, Shelf, ImageFilter], Awaitable[list[Count]]]
+Facet: TypeAlias = Callable[[Database, Shelf, ImageFilter], Awaitable[list[Count]]]
 
 
 def most_tagged(first: int) -> Facet:
@@ -111,7 +105,7 @@ def most_tagged(first: int) -> Facet:
 
 
 async def _tags(
-    session: AsyncSession, shelf: Shelf, filter: ImageFilter, *, first: int
+    database: Database, shelf: Shelf, filter: ImageFilter, *, first: int
 ) -> list[Count]:
     if not 1 <= first <= MAX_TAGS:
         raise Rejected(
@@ -122,53 +116,20 @@ async def _tags(
         )
     check(filter)
     if filter == ImageFilter(is_deleted=filter.is_deleted):
-        counts = _tag_counts(shelf).subquery()
+        counts = _tag_counts(shelf)
     else:
-        counts = (
-            rows_of(TAGGED.c.tag, literal(1).label("n"))
-            .join(Image, col(Image.id) == TAGGED.c.image_id)
-            .where(matching(shelf, filter))
-            .subquery()
-        )
-    n = func.sum(counts.c.n)
-    most = (
-        rows_of(counts.c.tag, n)
-        .group_by(counts.c.tag)
-        .having(n > 0)
-        # By the signs' numbers, in every database and whatever language it was made for.
-        .order_by(n.desc(), _by_signs(shelf, counts.c.tag))
-        .limit(first)
-    )
-    found = await (await session.connection()).execute(most)
-    return [Count(tag, int(count)) for tag, count in found]
+        counts = Term(_counted_tags, matching(shelf, filter))
+    most = await database.fetch(Term(_most, counts, Given(first, INTEGER), shelf.is_sqlite))
+    return [Count(tag, int(count)) for tag, count in most]
 
 
-def _by_signs(shelf: Shelf, column: Any) -> Any:
-    return column if shelf.is_sqlite else column.collate("C")
-
-
-async def usage(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> list[Count]:
+async def usage(database: Database, shelf: Shelf, filter: ImageFilter) -> list[Count]:
     """Of every way to be used. One image can be used in several ways, and counts in each."""
-    everything = await total(session, shelf, filter)
-
-    def shown(state: ContentState) -> Any:
-        return func.max(case((POSTS.c.state == state, 1), else_=0)).label(state.value)
-
-    per_image = (
-        rows_of(PLACES.c.image_id, *map(shown, ContentState))
-        .join(POSTS, POSTS.c.id == PLACES.c.content_id)
-        .join(Image, col(Image.id) == PLACES.c.image_id)
-        .where(POSTS.c.workspace_id == shelf.workspace_id, matching(shelf, filter))
-        .group_by(PLACES.c.image_id)
-        .subquery()
+    wanted = Term(
+        _used, total_of(shelf, filter), Given(shelf.workspace_id), matching(shelf, filter)
     )
-    sums = [func.coalesce(func.sum(per_image.c[state.value]), 0) for state in ContentState]
-    row = (
-        await (await session.connection()).execute(
-            rows_of(func.count(), *sums).select_from(per_image)
-        )
-    ).one()
-    used, *by_state = map(int, row)
+    [row] = await database.fetch(wanted)
+    everything, used, *by_state = map(int, row)
     found = dict(zip(ContentState, by_state, strict=True))
     return [
         Count(Usage.UNUSED, everything - used),
@@ -177,68 +138,165 @@ async def usage(session: AsyncSession, shelf: Shelf, filter: ImageFilter) -> lis
     ]
 
 
-async def _number(session: AsyncSession, statement: Any) -> int:
-    return int((await (await session.connection()).execute(statement)).scalar_one())
-
-
 async def _grouped(
-    session: AsyncSession, shelf: Shelf, filter: ImageFilter, name: str
+    database: Database, shelf: Shelf, filter: ImageFilter, name: str
 ) -> dict[str, int]:
     check(filter)
-    kinds = _kinds(shelf, filter)
-    by_kind = rows_of(kinds.c[name], func.sum(kinds.c.n)).group_by(kinds.c[name])
-    found = await (await session.connection()).execute(by_kind)
+    found = await database.fetch(Term(_by_kind, name, *_kinds(shelf, filter)))
     return {value: int(n) for value, n in found}
 
 
-def _kinds(shelf: Shelf, filter: ImageFilter) -> Subquery:
+def total_of(shelf: Shelf, filter: ImageFilter) -> Term:
+    """A statement that gives the total, see `total`."""
+    check(filter)
+    if is_counted(filter):
+        return Term(_sum, *_kinds(shelf, filter))
+    if (tag := _bare_tag(filter)) is not None:
+        return Term(_sum, _tag_counts(shelf, Term(eq, TAG_COUNTS.c.tag, Given(tag))))
+    words = searched(filter.search) if filter.search is not None else []
+    if shelf.is_sqlite and words and filter == _just_search(filter):
+        # Its text index knows the workspace, and the trash from the library.
+        hits = word_hits(shelf, words)
+        return Term(_number, hits.index, hits.condition)
+    return Term(_number, IMAGES, matching(shelf, filter))
+
+
+def _kinds(shelf: Shelf, filter: ImageFilter) -> list[Term]:
     """Rows of origin, orientation, provider and month, each for `n` of the images that match."""
-    if not is_counted(filter):
-        return _of_images(shelf, filter).subquery()
+
+    def of_images(filter: ImageFilter) -> Term:
+        return Term(_images, shelf.is_sqlite, matching(shelf, filter))
+
     start, end = _bounds(filter.created_at)
     first, last = _next_day(start) if start else None, _day(end) if end else None
-    if first and last and first >= last:
-        return _of_images(shelf, filter).subquery()
-    whole = _of_counters(shelf, filter)
-    selected = [whole]
+    if not is_counted(filter) or (first and last and first >= last):
+        return [of_images(filter)]
+    days, edges = [], []
     if first and start:
-        selected[0] = selected[0].where(col(ImageCount.day) >= first.date().isoformat())
+        days.append(Term(_from_day, Given(first.date().isoformat())))
         if start < first:
-            edge = replace(filter, created_at=Between(gte=start, lt=first))
-            selected.append(_of_images(shelf, edge))
+            edges.append(replace(filter, created_at=Between(gte=start, lt=first)))
     if last and end:
-        selected[0] = selected[0].where(col(ImageCount.day) < last.date().isoformat())
+        days.append(Term(_before_day, Given(last.date().isoformat())))
         if last < end:
-            edge = replace(filter, created_at=Between(gte=last, lt=end))
-            selected.append(_of_images(shelf, edge))
-    return union_all(*selected).subquery() if selected[1:] else selected[0].subquery()
+            edges.append(replace(filter, created_at=Between(gte=last, lt=end)))
+    return [
+        Term(_counters, counted(shelf, filter), *days),
+        *map(of_images, edges),
+    ]
 
 
-def _of_counters(shelf: Shelf, filter: ImageFilter) -> Select[*tuple[Any, ...]]:
-    month = func.substr(col(ImageCount.day), 1, 7)
+def _tag_counts(shelf: Shelf, *conditions: Term) -> Term:
+    return Term(
+        _counters_of_tags,
+        Term(eq, TAG_COUNTS.c.workspace_id, Given(shelf.workspace_id)),
+        Term(eq, TAG_COUNTS.c.is_deleted, Given(shelf.in_trash)),
+        *conditions,
+    )
+
+
+# ---- how the statements are written --------------------------------------------------------------
+
+
+def _number(source: Any, condition: Any) -> Select[Any]:
+    return rows_of(func.count()).select_from(source).where(condition)
+
+
+def _sum(*counts: Select[Any]) -> Select[Any]:
+    return rows_of(_summed(_together(counts).c.n))
+
+
+def _summed(numbers: Any) -> Any:
+    return cast(func.coalesce(func.sum(numbers), 0), BigInteger)
+
+
+def _by_kind(name: str, *kinds: Select[Any]) -> Select[Any]:
+    rows = _together(kinds)
+    return rows_of(rows.c[name], _summed(rows.c.n)).group_by(rows.c[name])
+
+
+def _together(rows: Sequence[Select[Any]]) -> Any:
+    return union_all(*rows).subquery() if rows[1:] else rows[0].subquery()
+
+
+def _counters(condition: Any, *days: Any) -> Any:
+    month = func.substr(COUNTS.c.day, 1, 7)
     return rows_of(
-        cast(col(ImageCount.origin), String).label("origin"),
-        cast(col(ImageCount.orientation), String).label("orientation"),
-        cast(col(ImageCount.provider), String).label("provider"),
+        cast(COUNTS.c.origin, String).label("origin"),
+        cast(COUNTS.c.orientation, String).label("orientation"),
+        cast(COUNTS.c.provider, String).label("provider"),
         cast(month, String).label("month"),
-        col(ImageCount.n).label("n"),
-    ).where(counted(shelf, filter))
+        COUNTS.c.n.label("n"),
+    ).where(condition, *days)
 
 
-def _of_images(shelf: Shelf, filter: ImageFilter) -> Select[*tuple[Any, ...]]:
-    created_at = col(Image.created_at)
+def _from_day(day: Any) -> Any:
+    return COUNTS.c.day >= day
+
+
+def _before_day(day: Any) -> Any:
+    return COUNTS.c.day < day
+
+
+def _images(is_sqlite: bool, condition: Any) -> Any:
+    created_at = IMAGES.c.created_at
     month = (
         func.substr(created_at, 1, 7)
-        if shelf.is_sqlite
+        if is_sqlite
         else func.to_char(func.timezone("UTC", created_at), "YYYY-MM")
     )
     return rows_of(
-        cast(col(Image.origin), String).label("origin"),
-        cast(col(Image.orientation), String).label("orientation"),
-        cast(func.coalesce(col(Image.provider), ""), String).label("provider"),
+        cast(IMAGES.c.origin, String).label("origin"),
+        cast(IMAGES.c.orientation, String).label("orientation"),
+        cast(func.coalesce(IMAGES.c.provider, ""), String).label("provider"),
         cast(month, String).label("month"),
         cast(literal(1), Integer).label("n"),
-    ).where(matching(shelf, filter))
+    ).where(condition)
+
+
+def _counters_of_tags(*conditions: Any) -> Select[Any]:
+    return rows_of(TAG_COUNTS.c.tag.label("tag"), TAG_COUNTS.c.n.label("n")).where(*conditions)
+
+
+def _counted_tags(condition: Any) -> Select[Any]:
+    return (
+        rows_of(TAGGED.c.tag, literal(1).label("n"))
+        .join(IMAGES, IMAGES.c.id == TAGGED.c.image_id)
+        .where(condition)
+    )
+
+
+def _most(tags: Select[Any], first: Any, is_sqlite: bool) -> Select[Any]:
+    counts = tags.subquery()
+    n = _summed(counts.c.n)
+    # By the signs' numbers, in every database and whatever language it was made for.
+    by_signs = counts.c.tag if is_sqlite else counts.c.tag.collate("C")
+    return (
+        rows_of(counts.c.tag, n)
+        .group_by(counts.c.tag)
+        .having(n > 0)
+        .order_by(n.desc(), by_signs)
+        .limit(first)
+    )
+
+
+def _used(everything: Select[Any], workspace: Any, condition: Any) -> Select[Any]:
+    def shown(state: ContentState) -> Any:
+        return func.max(case((USERS.c.state == state, 1), else_=0)).label(state.value)
+
+    per_image = (
+        rows_of(USES.c.image_id, *map(shown, ContentState))
+        .join(USERS, USERS.c.id == USES.c.content_id)
+        .join(IMAGES, IMAGES.c.id == USES.c.image_id)
+        .where(USERS.c.workspace_id == workspace, condition)
+        .group_by(USES.c.image_id)
+        .subquery()
+    )
+    sums = [_summed(per_image.c[state.value]) for state in ContentState]
+    return rows_of(everything.scalar_subquery(), func.count(), *sums).select_from(per_image)
+
+
+# ---- days and bare filters -----------------------------------------------------------------------
 
 
 def _bounds(times: Between) -> tuple[datetime | None, datetime | None]:
@@ -270,12 +328,6 @@ def _next_day(time: datetime) -> datetime:
     """The first day that begins at this time or later."""
     day = _day(time)
     return day if day == time else _later(day, timedelta(days=1))
-
-
-def _tag_counts(shelf: Shelf) -> Any:
-    return rows_of(col(TagCount.tag).label("tag"), col(TagCount.n).label("n")).where(
-        col(TagCount.workspace_id) == shelf.workspace_id, col(TagCount.is_deleted) == shelf.in_trash
-    )
 
 
 def _bare_tag(filter: ImageFilter) -> str | None:

@@ -1,34 +1,41 @@
 """Which images: a filter as a value, and as a condition in SQL.
 
 The operators are a closed set, and each is carried by an index within its workspace. A filter can
-hold filters, as deep and as many as the limits here allow.
+hold filters, as deep and as many as the limits here allow. Conditions are terms (see
+`storage.statements`): filters that differ in nothing but their values share one statement.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from operator import eq, ge, gt, le, lt
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, false, func, literal, not_, or_, true
+from sqlalchemy import ColumnElement, Select, and_, exists, false, func, literal, not_, or_, true
 from sqlalchemy import select as rows_of
-from sqlmodel import col, select
 
 from storage.errors import Rejected
-from storage.inverted import Shelf, has_filename, has_words, unindexed
+from storage.inverted import IMAGES, Shelf, has_filename, has_words, unindexed
 from storage.models import (
     Attachment,
     Content,
     ContentState,
-    Image,
     ImageCount,
     ImageOrigin,
     ImageTag,
     Orientation,
     first_place,
+    table_of,
 )
+from storage.statements import Given, Term
 from storage.words import fold, words_of
+
+TAGS: Final = table_of(ImageTag)
+PLACES: Final = table_of(Attachment)
+POSTS: Final = table_of(Content)
+COUNTS: Final = table_of(ImageCount)
 
 MAX_LIST = 100
 MAX_SEARCH = 200
@@ -197,62 +204,71 @@ class Found:
     many: frozenset[Crowd] = frozenset()
 
 
-def crowds(shelf: Shelf, filter: ImageFilter) -> dict[Crowd, Any]:
+def crowds(shelf: Shelf, filter: ImageFilter) -> dict[Crowd, Term]:
     """Rows to count, for conditions of which it is not known whether they hold for many.
 
     Raises Rejected for values that make no sense.
     """
-    found: dict[Crowd, Any] = {}
-    images = rows_of(literal(1)).where(
-        col(Image.workspace_id) == shelf.workspace_id, _on_shelf(shelf)
-    )
+    found: dict[Crowd, Term] = {}
     for crowd, column, numbers in _sizes(filter):
         if numbers not in (Numbers(), Numbers(eq=numbers.eq)):
-            found[crowd] = images.where(*_sized(shelf, crowd, column, numbers, Found()))
+            bounds = _sized(shelf, crowd, column, numbers, Found())
+            found[crowd] = Term(_some_of, IMAGES, *_of_shelf(shelf), *bounds)
     if filter.tags.any is not None and len(filter.tags.any) > 1:
-        found[Crowd.TAGS] = rows_of(literal(1)).where(*_of_tags(shelf, filter.tags.any))
+        found[Crowd.TAGS] = Term(_some_of, TAGS, *with_tag(shelf, TAGS, filter.tags.any))
     if filter.usage is Usage.USED:
-        found[Crowd.USED] = (
-            rows_of(literal(1))
-            .select_from(Attachment)
-            .join(Content, col(Content.id) == col(Attachment.content_id))
-            .where(col(Content.workspace_id) == shelf.workspace_id)
-        )
+        found[Crowd.USED] = Term(_shown, PLACES.c.image_id, Given(shelf.workspace_id))
     return found
+
+
+def _some_of(table: Any, *conditions: Any) -> Select[Any]:
+    return rows_of(literal(1)).select_from(table).where(*conditions)
 
 
 def _sizes(filter: ImageFilter) -> list[tuple[Crowd, Any, Numbers]]:
     return [
-        (Crowd.WIDTH, col(Image.width), filter.width),
-        (Crowd.HEIGHT, col(Image.height), filter.height),
-        (Crowd.BYTE_SIZE, col(Image.byte_size), filter.byte_size),
+        (Crowd.WIDTH, IMAGES.c.width, filter.width),
+        (Crowd.HEIGHT, IMAGES.c.height, filter.height),
+        (Crowd.BYTE_SIZE, IMAGES.c.byte_size, filter.byte_size),
     ]
 
 
-def _on_shelf(shelf: Shelf) -> ColumnElement[bool]:
-    return col(Image.deleted_at).is_not(None) if shelf.in_trash else col(Image.deleted_at).is_(None)
+def _of_shelf(shelf: Shelf) -> list[Term]:
+    return [
+        Term(eq, IMAGES.c.workspace_id, Given(shelf.workspace_id)),
+        Term(_is_there if shelf.in_trash else _is_not_there, IMAGES.c.deleted_at),
+    ]
 
 
-def matching(shelf: Shelf, filter: ImageFilter, found: Found = Found()) -> ColumnElement[bool]:
+def _is_there(column: Any) -> ColumnElement[bool]:
+    return column.is_not(None)  # type: ignore[no-any-return]  # a column's
+
+
+def _is_not_there(column: Any) -> ColumnElement[bool]:
+    return column.is_(None)  # type: ignore[no-any-return]  # a column's
+
+
+def matching(shelf: Shelf, filter: ImageFilter, found: Found = Found()) -> Term:
     """The filter as a condition on `images`. Raises Rejected for values that make no sense."""
     check(filter)
-    return and_(
-        col(Image.workspace_id) == shelf.workspace_id,
-        _on_shelf(shelf),
+    return Term(
+        and_,
+        *_of_shelf(shelf),
         *([] if found.by_words else _said(shelf, filter)),
         *_conditions(shelf, filter, found),
     )
 
 
-def counted(shelf: Shelf, filter: ImageFilter) -> ColumnElement[bool]:
+def counted(shelf: Shelf, filter: ImageFilter) -> Term:
     """The filter as a condition on `image_counts`, for a filter that `is_counted`: but its times.
 
     Raises Rejected for values that make no sense.
     """
     check(filter)
-    return and_(
-        col(ImageCount.workspace_id) == shelf.workspace_id,
-        col(ImageCount.is_deleted) == shelf.in_trash,
+    return Term(
+        and_,
+        Term(eq, COUNTS.c.workspace_id, Given(shelf.workspace_id)),
+        Term(eq, COUNTS.c.is_deleted, Given(shelf.in_trash)),
         *_counted(shelf, filter, Found()),
     )
 
@@ -275,64 +291,81 @@ def is_counted(filter: ImageFilter) -> bool:
     )
 
 
-def _conditions(shelf: Shelf, filter: ImageFilter, found: Found) -> list[ColumnElement[bool]]:
+Conditions: TypeAlias = list[Term]
+
+
+def _conditions(shelf: Shelf, filter: ImageFilter, found: Found) -> Conditions:
     return [
-        *_among("ids", col(Image.id), filter.ids),
-        *_among("origin", col(Image.origin), filter.origins),
-        *_named("provider", col(Image.provider), filter.provider),
-        *_named("model", col(Image.model), filter.model),
+        *_among("ids", IMAGES.c.id, filter.ids),
+        *_among("origin", IMAGES.c.origin, filter.origins),
+        *_named("provider", IMAGES.c.provider, filter.provider),
+        *_named("model", IMAGES.c.model, filter.model),
         *_written(shelf, filter.filename, found),
-        *_named("mimeType", col(Image.media_type), filter.media_type),
-        *_between(col(Image.created_at), filter.created_at),
-        *placed(col(Image.place), filter.created_at),
+        *_named("mimeType", IMAGES.c.media_type, filter.media_type),
+        *_between(IMAGES.c.created_at, filter.created_at),
+        *placed(IMAGES.c.place, filter.created_at),
         *_tagged(shelf, filter.tags, found),
         *_used(shelf, filter.usage, found),
         *_attached(filter.attached_to),
-        *_equal(col(Image.orientation), filter.orientation),
+        *_equal(IMAGES.c.orientation, filter.orientation),
         *(
             condition
             for crowd, column, numbers in _sizes(filter)
             for condition in _sized(shelf, crowd, column, numbers, found)
         ),
-        *_true(col(Image.is_ai_generated), filter.is_ai_generated),
-        *_true(col(Image.is_favorite), filter.is_favorite),
+        *_true(IMAGES.c.is_ai_generated, filter.is_ai_generated),
+        *_true(IMAGES.c.is_favorite, filter.is_favorite),
         *_present(filter.has_alt_text),
         *_together(shelf, filter, _conditions),
     ]
 
 
-def _counted(shelf: Shelf, filter: ImageFilter, _: Found) -> list[ColumnElement[bool]]:
+def _counted(shelf: Shelf, filter: ImageFilter, _: Found) -> Conditions:
     return [
-        *_among("origin", col(ImageCount.origin), filter.origins),
-        *_named("provider", col(ImageCount.provider), filter.provider),
-        *_equal(col(ImageCount.orientation), filter.orientation),
-        *_true(col(ImageCount.is_ai_generated), filter.is_ai_generated),
+        *_among("origin", COUNTS.c.origin, filter.origins),
+        *_named("provider", COUNTS.c.provider, filter.provider),
+        *_equal(COUNTS.c.orientation, filter.orientation),
+        *_true(COUNTS.c.is_ai_generated, filter.is_ai_generated),
         *_together(shelf, filter, _counted),
     ]
 
 
-Conditions = Callable[[Shelf, ImageFilter, Found], list[ColumnElement[bool]]]
-
-
 def _together(
-    shelf: Shelf, filter: ImageFilter, conditions: Conditions
-) -> list[ColumnElement[bool]]:
-    def holds(branch: ImageFilter) -> ColumnElement[bool]:
-        return and_(true(), *conditions(shelf, branch, Found(many=RANGES)))
+    shelf: Shelf,
+    filter: ImageFilter,
+    conditions: Callable[[Shelf, ImageFilter, Found], Conditions],
+) -> Conditions:
+    def holds(branch: ImageFilter) -> Term:
+        return Term(_all, *conditions(shelf, branch, Found(many=RANGES)))
 
-    held: list[ColumnElement[bool]] = []
+    held: Conditions = []
     if filter.all_of is not None:
         held.extend(holds(branch) for branch in _bounded("and", filter.all_of, MAX_BRANCHES))
     if filter.any_of is not None:
-        held.append(or_(*(holds(each) for each in _bounded("or", filter.any_of, MAX_BRANCHES))))
+        branches = _bounded("or", filter.any_of, MAX_BRANCHES)
+        held.append(Term(or_, *(holds(branch) for branch in branches)))
     if filter.none_of is not None:
-        # What is not known, as the provider of an upload, does not hold, so its opposite does.
-        held.append(not_(func.coalesce(holds(filter.none_of), false())))
+        held.append(Term(_not, holds(filter.none_of)))
     return held
 
 
-def _among(name: str, column: Any, values: Sequence[Any] | None) -> list[ColumnElement[bool]]:
-    return [] if values is None else [column.in_(_bounded(name, values))]
+def _all(*conditions: Any) -> ColumnElement[bool]:
+    return and_(true(), *conditions)
+
+
+def _not(condition: Any) -> ColumnElement[bool]:
+    """What is not known, as the provider of an upload, does not hold, so its opposite does."""
+    return not_(func.coalesce(condition, false()))
+
+
+def _among(name: str, column: Any, values: Sequence[Any] | None) -> Conditions:
+    if values is None:
+        return []
+    return [Term(_in, column, *(Given(each, column.type) for each in _bounded(name, values)))]
+
+
+def _in(column: Any, *values: Any) -> ColumnElement[bool]:
+    return column.in_(values)  # type: ignore[no-any-return]  # a column's
 
 
 def _bounded(name: str, values: Sequence[Any], limit: int = MAX_LIST) -> Sequence[Any]:
@@ -359,17 +392,16 @@ def moment(field: str, time: datetime) -> datetime:
         ) from None
 
 
-def _between(column: Any, times: Between) -> list[ColumnElement[bool]]:
-    bounds = [
-        None if times.gt is None else column > moment("filter", times.gt),
-        None if times.gte is None else column >= moment("filter", times.gte),
-        None if times.lt is None else column < moment("filter", times.lt),
-        None if times.lte is None else column <= moment("filter", times.lte),
+def _between(column: Any, times: Between) -> Conditions:
+    bounds = ((gt, times.gt), (ge, times.gte), (lt, times.lt), (le, times.lte))
+    return [
+        Term(compare, column, Given(moment("filter", time)))
+        for compare, time in bounds
+        if time is not None
     ]
-    return [bound for bound in bounds if bound is not None]
 
 
-def placed(place: Any, times: Between) -> list[ColumnElement[bool]]:
+def placed(place: Any, times: Between) -> Conditions:
     """What follows for the place, by which the images are ordered: it begins with the time.
 
     Images of one microsecond may have spilled over into the next, hence the second more.
@@ -377,15 +409,14 @@ def placed(place: Any, times: Between) -> list[ColumnElement[bool]]:
     after, before = times.gte or times.gt, times.lte or times.lt
     bounds = []
     if after is not None and (start := moment("filter", after)) > EARLIEST:
-        bounds.append(place >= first_place(min(start, LATEST)))
+        bounds.append(Term(ge, place, Given(first_place(min(start, LATEST)))))
     if before is not None and (end := moment("filter", before)) < LATEST:
-        bounds.append(place < first_place(max(end, EARLIEST) + timedelta(seconds=1)))
+        last = max(end, EARLIEST) + timedelta(seconds=1)
+        bounds.append(Term(lt, place, Given(first_place(last))))
     return bounds
 
 
-def _sized(
-    shelf: Shelf, crowd: Crowd, column: Any, numbers: Numbers, found: Found
-) -> list[ColumnElement[bool]]:
+def _sized(shelf: Shelf, crowd: Crowd, column: Any, numbers: Numbers, found: Found) -> Conditions:
     for number in (numbers.eq, numbers.gt, numbers.gte, numbers.lt, numbers.lte):
         if number is not None and not -MAX_NUMBER <= number <= MAX_NUMBER:
             raise Rejected(
@@ -395,28 +426,32 @@ def _sized(
                 actual=number,
             )
     ranged = unindexed(shelf, column) if crowd in found.many else column
-    bounds = [
-        None if numbers.eq is None else column == numbers.eq,
-        None if numbers.gt is None else ranged > numbers.gt,
-        None if numbers.gte is None else ranged >= numbers.gte,
-        None if numbers.lt is None else ranged < numbers.lt,
-        None if numbers.lte is None else ranged <= numbers.lte,
+    bounds = (
+        (eq, column, numbers.eq),
+        (gt, ranged, numbers.gt),
+        (ge, ranged, numbers.gte),
+        (lt, ranged, numbers.lt),
+        (le, ranged, numbers.lte),
+    )
+    return [
+        Term(compare, compared, Given(number))
+        for compare, compared, number in bounds
+        if number is not None
     ]
-    return [bound for bound in bounds if bound is not None]
 
 
-def _named(name: str, column: Any, wanted: Named | Text) -> list[ColumnElement[bool]]:
+def _named(name: str, column: Any, wanted: Named | Text) -> Conditions:
     conditions = []
     if wanted.eq is not None:
-        conditions.append(column == kept(wanted.eq))
+        conditions.append(Term(eq, column, Given(kept(wanted.eq))))
     if wanted.among is not None:
         names = [kept(value) for value in _bounded(f"{name}.in", wanted.among)]
-        conditions.append(column.in_(names))
+        conditions += _among(f"{name}.in", column, names)
     return conditions
 
 
-def _written(shelf: Shelf, wanted: Text, found: Found) -> list[ColumnElement[bool]]:
-    conditions = _named("filename", col(Image.filename), wanted)
+def _written(shelf: Shelf, wanted: Text, found: Found) -> Conditions:
+    conditions = _named("filename", IMAGES.c.filename, wanted)
     for part, is_beginning in parts(wanted):
         conditions.append(
             has_filename(shelf, part, is_beginning=is_beginning, is_looked_up=not found.by_filename)
@@ -454,85 +489,110 @@ def kept(text: str) -> str:
     return text.replace("\0", "")
 
 
-def _tagged(shelf: Shelf, tags: Tagged, found: Found) -> list[ColumnElement[bool]]:
-    def has(names: Sequence[str]) -> ColumnElement[bool]:
-        return exists().where(
-            col(ImageTag.image_id) == col(Image.id), col(ImageTag.tag).in_([*map(kept, names)])
-        )
+def _tagged(shelf: Shelf, tags: Tagged, found: Found) -> Conditions:
+    def has(names: Sequence[str]) -> Term:
+        return Term(_has_tag, *(Given(kept(name), TAGS.c.tag.type) for name in names))
 
-    conditions: list[ColumnElement[bool]] = []
+    conditions: Conditions = []
     if tags.any is not None:
         names = _bounded("tags.any", tags.any)
         if {*map(kept, names)} != {found.by_tag}:
             conditions.append(
                 has(names)
                 if Crowd.TAGS in found.many
-                else col(Image.id).in_(select(ImageTag.image_id).where(*_of_tags(shelf, names)))
+                else Term(_is_tagged, *with_tag(shelf, TAGS, names))
             )
     if tags.all is not None:
         names = _bounded("tags.all", tags.all)
         conditions.extend(has([tag]) for tag in names if kept(tag) != found.by_tag)
     if tags.none is not None:
-        conditions.append(~has(_bounded("tags.none", tags.none)))
+        conditions.append(Term(not_, has(_bounded("tags.none", tags.none))))
     return conditions
 
 
-def _of_tags(shelf: Shelf, names: Sequence[str]) -> list[ColumnElement[bool]]:
+def _has_tag(*names: Any) -> ColumnElement[bool]:
+    return exists().where(TAGS.c.image_id == IMAGES.c.id, TAGS.c.tag.in_(names))
+
+
+def _is_tagged(*conditions: Any) -> ColumnElement[bool]:
+    return IMAGES.c.id.in_(rows_of(TAGS.c.image_id).where(*conditions))
+
+
+def with_tag(shelf: Shelf, tags: Any, names: Sequence[str]) -> Conditions:
+    """Rows of `image_tags`, or of an alias of it, that have one of the tags."""
     return [
-        col(ImageTag.workspace_id) == shelf.workspace_id,
-        col(ImageTag.is_deleted) == (true() if shelf.in_trash else false()),
-        col(ImageTag.tag).in_([*map(kept, names)]),
+        Term(eq, tags.c.workspace_id, Given(shelf.workspace_id)),
+        *_true(tags.c.is_deleted, shelf.in_trash),
+        Term(_in, tags.c.tag, *(Given(kept(name), TAGS.c.tag.type) for name in names)),
     ]
 
 
-def _used(shelf: Shelf, usage: Usage | None, found: Found) -> list[ColumnElement[bool]]:
-    attached = exists().where(col(Attachment.image_id) == col(Image.id))
-    shown = (
-        select(Attachment.image_id)
-        .join(Content, col(Content.id) == Attachment.content_id)
-        .where(Content.workspace_id == shelf.workspace_id)
-    )
+def _used(shelf: Shelf, usage: Usage | None, found: Found) -> Conditions:
+    workspace = Given(shelf.workspace_id)
     match usage:
         case None:
             return []
+        case Usage.USED if Crowd.USED in found.many:
+            return [Term(_is_attached)]
         case Usage.USED:
-            return [attached if Crowd.USED in found.many else col(Image.id).in_(shown)]
+            return [Term(_is_shown, workspace)]
         case Usage.UNUSED:
-            return [~attached]
+            return [Term(not_, Term(_is_attached))]
         case _:
-            return [col(Image.id).in_(shown.where(Content.state == ContentState(usage.value)))]
+            return [Term(_is_shown, workspace, Given(ContentState(usage.value)))]
 
 
-def _attached(content_id: UUID | None) -> list[ColumnElement[bool]]:
-    if content_id is None:
-        return []
-    return [
-        col(Image.id).in_(
-            select(Attachment.image_id).where(col(Attachment.content_id) == content_id)
-        )
-    ]
+def _is_attached() -> ColumnElement[bool]:
+    return exists().where(PLACES.c.image_id == IMAGES.c.id)
 
 
-def _equal(column: Any, value: Any) -> list[ColumnElement[bool]]:
-    return [] if value is None else [column == value]
+def _is_shown(workspace: Any, *states: Any) -> ColumnElement[bool]:
+    return IMAGES.c.id.in_(_shown(PLACES.c.image_id, workspace, *states))
 
 
-def _true(column: Any, value: bool | None) -> list[ColumnElement[bool]]:
+def _shown(column: Any, workspace: Any, *states: Any) -> Select[Any]:
+    return (
+        rows_of(column)
+        .select_from(PLACES)
+        .join(POSTS, POSTS.c.id == PLACES.c.content_id)
+        .where(POSTS.c.workspace_id == workspace, *(POSTS.c.state == state for state in states))
+    )
+
+
+def _attached(content_id: UUID | None) -> Conditions:
+    return [] if content_id is None else [Term(_is_attached_to, Given(content_id))]
+
+
+def _is_attached_to(content_id: Any) -> ColumnElement[bool]:
+    return IMAGES.c.id.in_(rows_of(PLACES.c.image_id).where(PLACES.c.content_id == content_id))
+
+
+def _equal(column: Any, value: Any) -> Conditions:
+    return [] if value is None else [Term(eq, column, Given(value))]
+
+
+def _true(column: Any, value: bool | None) -> Conditions:
     # As the partial indexes say it, without a parameter: else SQLite does not see that they serve.
-    return [] if value is None else [column == (true() if value else false())]
+    return [] if value is None else [Term(_is_true if value else _is_false, column)]
 
 
-def _present(value: bool | None) -> list[ColumnElement[bool]]:
-    if value is None:
-        return []
-    return [col(Image.alt_text).is_not(None) if value else col(Image.alt_text).is_(None)]
+def _is_true(column: Any) -> ColumnElement[bool]:
+    return column == true()  # type: ignore[no-any-return]  # a column's
 
 
-def _said(shelf: Shelf, filter: ImageFilter) -> list[ColumnElement[bool]]:
+def _is_false(column: Any) -> ColumnElement[bool]:
+    return column == false()  # type: ignore[no-any-return]  # a column's
+
+
+def _present(value: bool | None) -> Conditions:
+    return [] if value is None else [Term(_is_there if value else _is_not_there, IMAGES.c.alt_text)]
+
+
+def _said(shelf: Shelf, filter: ImageFilter) -> Conditions:
     if filter.search is None:
         return []
     words = searched(filter.search)
-    return [has_words(shelf, words) if words else false()]
+    return [has_words(shelf, words) if words else Term(false)]
 
 
 def searched(search: str) -> list[str]:

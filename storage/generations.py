@@ -209,6 +209,7 @@ class Generations:
             )
             reach("generation.queueing")
         reach("generation.queued")
+        self._jobs.hurry(queue_of(new.provider))
         return generation
 
     async def _check_queue(self, session: AsyncSession, viewer: Viewer) -> None:

@@ -11,9 +11,9 @@ An FTS5 index gives its rows by their number, which is the image's `place`: so t
 a word are its first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import (
@@ -29,7 +29,6 @@ from sqlalchemy import (
     cast,
     column,
     func,
-    literal,
     literal_column,
     select,
     table,
@@ -38,9 +37,11 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import custom_op
-from sqlmodel import col
 
-from storage.models import Image
+from storage.models import Image, table_of
+from storage.statements import Given, Term
+
+IMAGES: Final = table_of(Image)
 
 BEGINNING = "\2\2"
 """Before every filename in SQLite's index: so its first sign is in a trigram, too."""
@@ -71,29 +72,29 @@ class Hits:
     query: str
 
     @property
-    def place(self) -> ColumnElement[int]:
-        return self.index.c.rowid
+    def condition(self) -> Term:
+        return Term(_matches, self.index, Given(self.query, TEXT))
 
-    @property
-    def condition(self) -> ColumnElement[bool]:
-        matches = literal_column(self.index.description).op("MATCH", is_comparison=True)
-        return matches(literal(self.query, Text))
+
+TEXT: Final = Text()
+INTEGER: Final = Integer()
+WORDS: Final = table("image_words", column("rowid", BigInteger))
+FILENAMES: Final = table("image_filenames", column("rowid", BigInteger))
+
+
+def _matches(index: FromClause, query: Any) -> ColumnElement[bool]:
+    return literal_column(index.description).op("MATCH", is_comparison=True)(query)
 
 
 def word_hits(shelf: Shelf, words: Sequence[str]) -> Hits:
-    return Hits(_index("image_words"), " AND ".join(_term(shelf, word) for word in words))
+    return Hits(WORDS, " AND ".join(_term(shelf, word) for word in words))
 
 
 def filename_hits(part: str, *, is_beginning: bool) -> Hits:
     """More than there are: a filename can have all of its trigrams in other places."""
     signs = BEGINNING + part if is_beginning else part
     trigrams = list(dict.fromkeys(signs[n : n + 3] for n in range(len(signs) - 2)))
-    query = " AND ".join(_quoted(trigram) for trigram in trigrams[:MAX_TRIGRAMS])
-    return Hits(_index("image_filenames"), query)
-
-
-def _index(name: str) -> FromClause:
-    return table(name, column("rowid", BigInteger))
+    return Hits(FILENAMES, " AND ".join(_quoted(trigram) for trigram in trigrams[:MAX_TRIGRAMS]))
 
 
 def _term(shelf: Shelf, word: str) -> str:
@@ -105,7 +106,7 @@ def _quoted(term: str) -> str:
     return '"' + term.replace('"', '""') + '"'
 
 
-def has_words(shelf: Shelf, words: Sequence[str]) -> ColumnElement[bool]:
+def has_words(shelf: Shelf, words: Sequence[str]) -> Term:
     """Whether an image has each of the words, or one that begins with it."""
     if shelf.is_sqlite:
         return _among(word_hits(shelf, words))
@@ -114,66 +115,92 @@ def has_words(shelf: Shelf, words: Sequence[str]) -> ColumnElement[bool]:
         + (":*" if len(word) > 1 else "")
         for word in words
     )  # fmt: skip
+    return Term(_has_lexemes, Given(lexemes, TEXT))
+
+
+def _has_lexemes(lexemes: Any) -> ColumnElement[bool]:
     indexed: ColumnElement[Any] = literal_column(
         "image_words(images.workspace_id, images.deleted_at IS NOT NULL, "
         "images.name_text, images.search_text)"
     )
-    return indexed.op("@@", is_comparison=True)(cast(literal(lexemes, Text), TSQUERY))
+    return indexed.op("@@", is_comparison=True)(cast(lexemes, TSQUERY))
 
 
-def has_filename(
-    shelf: Shelf, part: str, *, is_beginning: bool, is_looked_up: bool = True
-) -> ColumnElement[bool]:
+def has_filename(shelf: Shelf, part: str, *, is_beginning: bool, is_looked_up: bool = True) -> Term:
     """Whether an image's folded filename has the part. Not `is_looked_up`: without the index."""
-    folded = col(Image.folded_filename)
-    compared: ColumnElement[bool]
     if not shelf.is_sqlite:
-        if is_beginning:
-            return folded.startswith(part, autoescape=True)
-        return folded.contains(part, autoescape=True)
-    if is_beginning:
-        compared = func.substr(folded, 1, len(part)) == part
-    else:
-        compared = func.instr(folded, part) > 0
+        escaped = part.replace("/", "//").replace("%", "/%").replace("_", "/_")
+        return Term(_is_like, Given(f"{escaped}%" if is_beginning else f"%{escaped}%", TEXT))
+    compared = Term(
+        _begins_with if is_beginning else _contains, Given(part, TEXT), Given(len(part), INTEGER)
+    )
     if not is_looked_up:
         return compared
-    return and_(_among(filename_hits(part, is_beginning=is_beginning)), compared)
+    return Term(and_, _among(filename_hits(part, is_beginning=is_beginning)), compared)
 
 
-def _among(hits: Hits) -> ColumnElement[bool]:
-    return col(Image.place).in_(select(hits.place).where(hits.condition))
+def _is_like(pattern: Any) -> Any:
+    return IMAGES.c.folded_filename.like(pattern, escape="/")
 
 
-def relevance(shelf: Shelf, words: Sequence[str]) -> ColumnElement[int]:
+def _begins_with(part: Any, length: Any) -> Any:
+    return func.substr(IMAGES.c.folded_filename, 1, length) == part
+
+
+def _contains(part: Any, _: Any) -> ColumnElement[bool]:
+    return func.instr(IMAGES.c.folded_filename, part) > 0
+
+
+def _among(hits: Hits) -> Term:
+    return Term(_is_placed_in, hits.index, hits.condition)
+
+
+def _is_placed_in(index: FromClause, condition: Any) -> ColumnElement[bool]:
+    return IMAGES.c.place.in_(select(index.c.rowid).where(condition))
+
+
+def relevance(shelf: Shelf, words: Sequence[str]) -> Term:
     """How well an image answers to the words that it was found by: the sum over them.
 
     4 for a word of its name (filename, title and tags), 3 for the beginning of one, 2 for a word of
     its alt text or prompt, 1 for the beginning of one. It is the image's own: no other image that
     comes or goes changes it, so pages by it fit together.
     """
-    space = literal_column("' '", Text)
-    name, rest = (space + col(text) + space for text in (Image.name_text, Image.search_text))
-
-    def has(text: ColumnElement[str], part: str) -> ColumnElement[bool]:
-        place = func.instr(text, part) if shelf.is_sqlite else func.strpos(text, part)
-        return place > 0
-
-    total: ColumnElement[int] = literal_column("0", Integer)
+    looked_for: list[Hashable] = []
     for word in words:
         whole, beginning = f" {word} ", f" {word}" if len(word) > 1 else f" {word} "
+        looked_for += (Given(whole, TEXT), Given(beginning, TEXT))
+    return Term(_points_on_sqlite if shelf.is_sqlite else _points, *looked_for)
+
+
+def _points_on_sqlite(*looked_for: Any) -> ColumnElement[int]:
+    return _points(*looked_for, place=func.instr)
+
+
+def _points(*looked_for: Any, place: Any = func.strpos) -> ColumnElement[int]:
+    space = literal_column("' '", Text)
+    name, rest = (space + text + space for text in (IMAGES.c.name_text, IMAGES.c.search_text))
+
+    def has(text: ColumnElement[str], part: Any) -> ColumnElement[bool]:
+        return place(text, part) > 0  # type: ignore[no-any-return]  # SQLAlchemy's
+
+    total: ColumnElement[int] = literal_column("0", Integer)
+    for whole, beginning in zip(looked_for[::2], looked_for[1::2], strict=True):
         total = total + case(
             (has(name, whole), 4), (has(name, beginning), 3), (has(rest, whole), 2), else_=1
         )
     return total
 
 
-def unindexed(shelf: Shelf, column: Any) -> Any:
+def unindexed(shelf: Shelf, column: Hashable) -> Hashable:
     """The column, as SQLite neither looks it up nor takes its order from an index.
 
     It knows no more of a range than that it is one. PostgreSQL knows its size, and decides itself.
     """
-    if not shelf.is_sqlite:
-        return column
+    return Term(_unindexed, column) if shelf.is_sqlite else column
+
+
+def _unindexed(column: Any) -> Any:
     return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 

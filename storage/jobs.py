@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import hashlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import asyncpg
 from anyio import to_thread
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos import error as dbos_error
-from dbos._queue import QueueRateLimit
+from dbos._queue import QueueRateLimit, queue_worker_thread
 from sqlalchemy.engine import URL
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -69,6 +70,7 @@ class Jobs:
 
     def __init__(self, client: DBOSClient) -> None:
         self._client = client
+        self.worker: Worker | None = None  # the one in this process
 
     @classmethod
     async def open(cls, url: URL, stack: AsyncExitStack) -> "Jobs":
@@ -93,6 +95,11 @@ class Jobs:
         await session.run_sync(
             lambda sync: self._client.enqueue_in_transaction(sync, options, queue, str(id))
         )
+
+    def hurry(self, queue: str) -> None:
+        """A job was committed: our worker, if there is one, need not wait for its next look."""
+        if self.worker is not None:
+            self.worker.look(queue)
 
     async def cancel(self, id: UUID) -> None:
         """A queued job never starts; a running one is cancelled within about a second."""
@@ -158,6 +165,8 @@ class Worker:
         # take two processes for one.
         self.executor_id = "embedded" if embedded else f"worker-{uuid4()}"
         self._running = 0
+        self._bells = {queue: _Bell() for queue in handlers}
+        self._threads: list[threading.Thread] = []
 
     async def start(self, limits: Mapping[str, Limits], *, poll_seconds: float) -> None:
         """Take work, and first what the last run of this embedded service left undone.
@@ -176,7 +185,7 @@ class Worker:
             "notification_listener_polling_interval_sec": 0.05,
         }
         logging.getLogger("dbos").addFilter(_is_worth_reading)
-        DBOS(config=config)
+        dbos = DBOS(config=config)
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
         async def run(queue: str, id: str) -> None:
@@ -189,12 +198,13 @@ class Worker:
             finally:
                 self._running -= 1
 
+        DBOS.listen_queues([])  # they are looked into below
         DBOS.launch()
-        for queue in self._handlers:
-            bounds = limits[queue]
+        for name, bell in self._bells.items():
+            bounds = limits[name]
             everywhere = bounds.at_once_everywhere
-            await DBOS.register_queue_async(
-                queue,
+            queue = await DBOS.register_queue_async(
+                name,
                 worker_concurrency=min(bounds.at_once, everywhere or bounds.at_once),
                 global_concurrency=everywhere,
                 partition_concurrency=bounds.at_once_for_one,
@@ -202,17 +212,57 @@ class Worker:
                 polling_interval_sec=poll_seconds,
                 on_conflict="always_update",
             )
+            # As DBOS starts it for every queue, but with a stop event that rings.
+            thread = threading.Thread(
+                target=queue_worker_thread, args=(bell, dbos, queue), name=name, daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def look(self, queue: str) -> None:
+        """Into the queue, at once. Nothing happens for one that has no handler here."""
+        if queue in self._bells:
+            self._bells[queue].ring()
 
     async def stop(self, *, drain_seconds: float) -> None:
         """Take no more work, wait for what runs, and leave the rest to the next start."""
         if self._running:
             log.info("worker.draining running=%s seconds=%s", self._running, drain_seconds)
         drain = int(drain_seconds) if self._running else 0
+
+        def destroy() -> None:
+            for bell in self._bells.values():
+                bell.set()
+            for thread in self._threads:
+                thread.join()
+            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=drain)
+
         # Not on the loop: it sleeps, and the jobs it waits for need the loop.
-        await to_thread.run_sync(
-            lambda: DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=drain)
-        )
+        await to_thread.run_sync(destroy)
         logging.getLogger("dbos").removeFilter(_is_worth_reading)
+
+
+class _Bell(threading.Event):
+    """The stop event of a queue's thread, which waits for it between two looks into the queue.
+
+    A ring ends the wait, and nothing else: the limits of the queue are asked as at any look.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def set(self) -> None:
+        super().set()
+        self.ring()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._rung.wait(timeout)
+        self._rung.clear()
+        return self.is_set()
 
 
 class Reaper:

@@ -1,7 +1,7 @@
 """The library: the use cases on images, one transaction each."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from anyio import to_thread
 from sqlalchemy import or_
-from sqlalchemy import select as rows_of
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -35,7 +34,7 @@ from storage.models import (
     now,
 )
 from storage.renditions import grid_rendition, rendition_key
-from storage.search import ImageFilter, Page, PageRequest, Search, Sort
+from storage.search import FIELDS, ImageFilter, Page, PageRequest, Search, Sort
 from storage.viewers import Viewer
 from storage.words import fold, words_of
 
@@ -262,32 +261,38 @@ class Library:
         return [found.get(id) for id in ids]
 
     async def images(
-        self, viewer: Viewer, filter: ImageFilter, sort: Sort, request: PageRequest
+        self,
+        viewer: Viewer,
+        filter: ImageFilter,
+        sort: Sort,
+        request: PageRequest,
+        fields: Collection[str] = FIELDS,
+        *,
+        counts: bool = False,
     ) -> Page[Image]:
-        """Plain rows, with their tags. Raises Rejected for what makes no sense."""
-        search = Search(self._shelf(viewer, filter), filter, sort)
-        async with self._database.reading() as session:
-            connection = await session.connection()
-            if (probe := search.probe()) is not None:
-                search = search.knowing((await connection.execute(probe)).one())
-            rows = (await connection.execute(search.statement(request))).all()
-            wanted = (
-                rows_of(col(ImageTag.image_id), col(ImageTag.tag))
-                .where(col(ImageTag.image_id).in_([row.id for row in rows]))
-                .order_by(col(ImageTag.tag))
-            )
-            tags = (await connection.execute(wanted)).all() if rows else []
-        return search.page(rows, request, tags)
+        """Plain rows, which have the fields that are asked for. Raises Rejected for nonsense.
+
+        The page knows the total if it `counts`, as the database saw it at the same moment.
+        """
+        shelf = self._shelf(viewer, filter)
+        total = facets.total_of(shelf, filter) if counts else None
+        search = Search(shelf, filter, sort, fields, total)
+        if probe := search.probe():
+            [probed] = await self._database.fetch(probe)
+            search = search.knowing(probed)
+        rows = await self._database.fetch(search.statement(request))
+        page = search.page(rows, request)
+        if counts and page.total is None:  # it lies beyond all images, so no row brought it
+            page = replace(page, total=await self.count_images(viewer, filter))
+        return page
 
     async def count_images(self, viewer: Viewer, filter: ImageFilter) -> int:
         """How many match, exactly. Raises Rejected, as `images` does."""
-        async with self._database.reading() as session:
-            return await facets.total(session, self._shelf(viewer, filter), filter)
+        return await facets.total(self._database, self._shelf(viewer, filter), filter)
 
     async def count_by(self, facet: Facet, viewer: Viewer, filter: ImageFilter) -> list[Count]:
         """How many match of each kind, see `storage.facets`. Raises Rejected, as `images` does."""
-        async with self._database.reading() as session:
-            return await facet(session, self._shelf(viewer, filter), filter)
+        return await facet(self._database, self._shelf(viewer, filter), filter)
 
     def _shelf(self, viewer: Viewer, filter: ImageFilter) -> Shelf:
         return Shelf(

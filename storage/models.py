@@ -6,7 +6,7 @@ Times are aware and UTC. Ids are random UUIDs. Every row a client can name carri
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -17,9 +17,11 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
+    inspect,
     text,
 )
 from sqlalchemy import Enum as EnumColumn
@@ -624,3 +626,8 @@ class IdempotencyKey(SQLModel, table=True):
     fingerprint: str = Field(max_length=64)
     subject_id: UUID
     created_at: datetime = Field(default_factory=now)
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """For statements that give plain rows."""
+    return cast(Table, inspect(model).local_table)

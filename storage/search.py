@@ -4,19 +4,19 @@ Where an index gives the images in the order that is asked for, it is walked fro
 until the page is full: a page then costs the same, however large the library is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, cast
-from uuid import UUID
+from typing import Any, Final, cast
 
-from sqlalchemy import ColumnElement, false, func, literal, true
+from sqlalchemy import JSON, Dialect, Select, TypeDecorator, func
 from sqlalchemy import select as rows_of
-from sqlmodel import SQLModel, col, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from storage.cursors import Page, PageRequest, cut, cut_by, page_by, page_of
+from storage.cursors import Page, PageRequest, cut, cut_by, edge, page_along, page_of
 from storage.errors import Rejected
 from storage.filters import (
+    TAGS,
     Between,
     Crowd,
     Found,
@@ -34,8 +34,11 @@ from storage.filters import (
     parts,
     placed,
     searched,
+    with_tag,
 )
 from storage.inverted import (
+    IMAGES,
+    INTEGER,
     Driving,
     Hits,
     Shelf,
@@ -45,6 +48,7 @@ from storage.inverted import (
     word_hits,
 )
 from storage.models import Image, Orientation
+from storage.statements import Given, Term
 from storage.words import fold, words_of
 
 __all__ = [
@@ -69,14 +73,17 @@ __all__ = [
 ]
 
 
-IMAGES = SQLModel.metadata.tables["images"]
-TAGS = SQLModel.metadata.tables["image_tags"]
-
-
 FEW = 1000
 """Images that are looked up and put in order faster than they are come upon in passing."""
 
 EVERY = frozenset(Crowd)
+
+FIELDS: Final = frozenset({*IMAGES.c.keys(), "tags"}) - {
+    "folded_filename",
+    "name_text",
+    "search_text",
+}
+"""What an image of a page can tell."""
 
 
 class SortField(StrEnum):
@@ -94,30 +101,29 @@ class Sort:
 
 
 class _Listed:
-    """An image of a page: reads like the row's own class, which takes thirty times as long to make.
+    """An image of a page: reads like the row's own class, but for fields that were not asked for.
 
-    It belongs to no session, and nobody changes it.
+    It belongs to no session, and nobody changes it. To make it takes a thirtieth of the time.
     """
 
-    def __init__(self, row: Any, tags: list[str]) -> None:
-        self.__dict__.update(row._mapping)
-        self.tags = tags
+    def __init__(self, names: Sequence[str], row: Sequence[Any]) -> None:
+        self.__dict__.update(zip(names, row, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one page of images is cut from, and the page by its request.
-
-    The statement gives images, each with the number that it is sorted by where it has none itself.
-    """
+    """What one page of images is cut from, and the page by its request."""
 
     shelf: Shelf
     filter: ImageFilter
     sort: Sort
+    fields: Collection[str] = FIELDS
+    total: Term | None = None
+    """A statement that counts all, to be answered along with the page."""
     many: frozenset[Crowd] = frozenset()
     few: frozenset[Crowd] = frozenset()
 
-    def probe(self) -> Any:
+    def probe(self) -> Term | None:
         """A statement whose row tells how many images there are of each crowd, up to `FEW` + 1.
 
         None where nothing has to be known: PostgreSQL knows its tables well enough by itself.
@@ -125,44 +131,33 @@ class Search:
         """
         check(self.filter)
         found = crowds(self.shelf, self.filter) if self.shelf.is_sqlite else {}
-        if not found:
-            return None
-        return rows_of(
-            *(
-                rows_of(func.count())
-                .select_from(rows.limit(FEW + 1).subquery())
-                .scalar_subquery()
-                .label(crowd.name)
-                for crowd, rows in found.items()
-            )
-        )
+        return Term(_up_to, FEW + 1, *found.values()) if found else None
 
-    def knowing(self, probed: Any) -> "Search":
+    def knowing(self, probed: Sequence[int]) -> "Search":
         """The same, with what the probe has found."""
-        many = frozenset(Crowd[name] for name, n in probed._mapping.items() if n > FEW)
-        return replace(self, many=many, few=frozenset(Crowd[n] for n in probed._mapping) - many)
+        found = dict(zip(crowds(self.shelf, self.filter), probed, strict=True))
+        many = frozenset(crowd for crowd, n in found.items() if n > FEW)
+        return replace(self, many=many, few=frozenset(found) - many)
 
-    def statement(self, request: PageRequest) -> Any:
+    def statement(self, request: PageRequest) -> Term:
         """Raises Rejected for a filter, search, sort or cursor that makes no sense."""
+        points: Hashable = None
+        keys: Sequence[Hashable]
         match self.sort.field:
             case SortField.CREATED_AT:
                 return self._by_place(request)
             case SortField.RELEVANCE:
                 points = self._points()
-                wanted = select(Image, points.label("points"))
-            case _:
-                wanted = select(Image, literal(0).label("points"))
-        return page_by(
-            wanted.where(matching(self.shelf, self.filter, Found(many=self.many))),
-            request,
-            self._keys,
-            descending=self.sort.descending,
-            of=self._of,
-            along=self._along,
-        )
+                keys = (points, IMAGES.c.place, IMAGES.c.id)
+            case field:
+                keys = (IMAGES.c[field.value], IMAGES.c.id)
+        if self.few:  # so they are put in order, as no index gives it
+            keys = [unindexed(self.shelf, key) for key in keys]
+        condition = matching(self.shelf, self.filter, Found(many=self.many))
+        return self._page(request, keys, condition, points=points)
 
-    def page(self, rows: Sequence[Any], request: PageRequest, tags: Sequence[Any]) -> Page[Image]:
-        """From the plain rows that the statement gave, and (image id, tag) of their tags."""
+    def page(self, rows: Sequence[Sequence[Any]], request: PageRequest) -> Page[Image]:
+        """From the rows that the statement gave."""
 
         def keys(row: Any) -> Sequence[Any]:
             match self.sort.field:
@@ -173,33 +168,63 @@ class Search:
                 case field:
                     return getattr(row, field.value), row.id
 
-        page = cut_by(rows, request, keys, of=self._of)
-        tags_of: dict[UUID, list[str]] = {}
-        for id, tag in tags:
-            tags_of.setdefault(id, []).append(tag)
-        listed = [_Listed(row, tags_of.get(row.id, [])) for row in page.rows]
-        return Page(cast("list[Image]", listed), page.cursors, page.has_next, page.has_previous)
+        names = self._names()
+        listed = [_Listed(names, row) for row in rows]
+        page = cut_by(cast("list[Image]", listed), request, keys, of=self._of)
+        if self.total is None:
+            return page
+        if rows:
+            return replace(page, total=rows[0][-1])
+        return page if request.cursor is not None else replace(page, total=0)
 
     @property
     def _of(self) -> object:
         return self.shelf.workspace_id, self.filter, self.sort
 
-    @property
-    def _keys(self) -> Sequence[Any]:
+    def _names(self) -> tuple[str, ...]:
+        """Of the columns: what is asked for, and what the cursors are made of."""
         match self.sort.field:
             case SortField.CREATED_AT:
-                return col(Image.place), col(Image.id)
+                keys = {"id", "place"}
             case SortField.RELEVANCE:
-                return self._points(), col(Image.place), col(Image.id)
+                keys = {"id", "place", "points"}
             case field:
-                return col(getattr(Image, field.value)), col(Image.id)
+                keys = {"id", field.value}
+        return tuple(sorted(keys.union(self.fields)))
 
-    @property
-    def _along(self) -> Sequence[Any]:
-        """The keys; where there are few images to put in order, as no index gives it."""
-        return [unindexed(self.shelf, key) for key in self._keys] if self.few else self._keys
+    def _page(
+        self,
+        request: PageRequest,
+        along: Sequence[Hashable],
+        *conditions: Term,
+        source: Hashable = IMAGES,
+        points: Hashable = None,
+    ) -> Term:
+        types = [IMAGES.c.place.type, IMAGES.c.id.type]
+        match self.sort.field:
+            case SortField.CREATED_AT:
+                pass
+            case SortField.RELEVANCE:
+                types.insert(0, INTEGER)
+            case field:
+                types[0] = IMAGES.c[field.value].type
+        values = edge(request, types, of=self._of)
+        return Term(
+            _rows,
+            self.shelf.is_sqlite,
+            self._names(),
+            points,
+            self.total,
+            source,
+            conditions,
+            tuple(along),
+            # The text indexes know of the first alone.
+            tuple(Given(*each) for each in zip(values, types[: len(along)], strict=False)),
+            Given(request.size + 1, INTEGER),
+            self.sort.descending != request.backwards,
+        )
 
-    def _points(self) -> ColumnElement[int]:
+    def _points(self) -> Term:
         words = searched(self.filter.search) if self.filter.search is not None else None
         if words is None:
             raise Rejected(
@@ -207,40 +232,28 @@ class Search:
                 "Give a search, or sort by something else.",
                 field="sort",
             )
-        return relevance(self.shelf, words) if words else literal(0)
+        return relevance(self.shelf, words)
 
-    def _by_place(self, request: PageRequest) -> Any:
+    def _by_place(self, request: PageRequest) -> Term:
         """By the index that gives the order, and of those by the one that finds the fewest."""
-        keys = self._keys
-        along = self._along
-        wanted = select(Image, literal(0).label("points"))
         found = Found(many=self.many)
+        source: Hashable = IMAGES
+        along: Sequence[Hashable] = (IMAGES.c.place, IMAGES.c.id)
+        conditions = []
         if hits := self._hits():
             found, text = hits
-            along = (text.place,)
-            join = Driving(text.index, IMAGES, col(Image.place) == text.place)
-            wanted = wanted.select_from(join).where(text.condition)
+            source, along = Term(_driven_by_text, text.index), (text.index.c.rowid,)
+            conditions = [text.condition]
         elif tag := _only_tag(self.filter.tags):
             found = Found(by_tag=tag, many=EVERY)
-            tagged = TAGS.alias("tagged")
-            along = (tagged.c.place, tagged.c.image_id)
-            wanted = wanted.select_from(
-                Driving(tagged, IMAGES, col(Image.id) == tagged.c.image_id)
-            ).where(
-                tagged.c.workspace_id == self.shelf.workspace_id,
-                tagged.c.is_deleted == (true() if self.shelf.in_trash else false()),
-                tagged.c.tag == tag,
-            )
+            source, along = Term(_driven_by_tag), (TAGGED.c.place, TAGGED.c.image_id)
+            conditions = with_tag(self.shelf, TAGGED, [tag])
+        elif self.few:
+            along = [unindexed(self.shelf, key) for key in along]
         if found.many == EVERY:
-            wanted = wanted.where(*placed(along[0], self.filter.created_at))
-        return page_by(
-            wanted.where(matching(self.shelf, self.filter, found)),
-            request,
-            keys,
-            descending=self.sort.descending,
-            of=self._of,
-            along=along,
-        )
+            conditions += placed(along[0], self.filter.created_at)
+        condition = matching(self.shelf, self.filter, found)
+        return self._page(request, along, *conditions, condition, source=source)
 
     def _hits(self) -> tuple[Found, Hits] | None:
         """What a text index of SQLite finds, in the order of places."""
@@ -252,6 +265,75 @@ class Search:
             found = Found(by_filename=True, many=EVERY)
             return found, filename_hits(part, is_beginning=is_beginning)
         return None
+
+
+# ---- how the statements are written --------------------------------------------------------------
+
+
+TAGGED: Final = TAGS.alias("tagged")
+
+
+def _up_to(limit: int, *crowds: Select[Any]) -> Select[Any]:
+    counts = (rows_of(func.count()).select_from(rows.limit(limit).subquery()) for rows in crowds)
+    return rows_of(*(count.scalar_subquery() for count in counts))
+
+
+def _rows(
+    is_sqlite: bool,
+    names: Sequence[str],
+    points: Any,
+    total: Any,
+    source: Any,
+    conditions: Sequence[Any],
+    along: Sequence[Any],
+    edge: Sequence[Any],
+    size: Any,
+    down: bool,
+) -> Select[Any]:
+    def column(name: str) -> Any:
+        match name:
+            case "points":
+                return points.label("points")
+            case "tags":
+                return _tags(is_sqlite)
+            case _:
+                return IMAGES.c[name]
+
+    columns = [*map(column, names)]
+    if total is not None:
+        columns.append(total.scalar_subquery().label("total"))
+    wanted = rows_of(*columns).select_from(source).where(*conditions)
+    return page_along(wanted, along, edge, size, down=down)
+
+
+def _tags(is_sqlite: bool) -> Any:
+    """All of an image's tags, in alphabetical order."""
+    if is_sqlite:
+        mine = rows_of(func.json_group_array(TAGS.c.tag, type_=_InOrder))
+        return mine.where(TAGS.c.image_id == IMAGES.c.id).scalar_subquery().label("tags")
+    mine = rows_of(TAGS.c.tag).where(TAGS.c.image_id == IMAGES.c.id).order_by(TAGS.c.tag)
+    return func.array(mine.scalar_subquery(), type_=ARRAY(TAGS.c.tag.type)).label("tags")
+
+
+class _InOrder(TypeDecorator[list[str]]):
+    """SQLite has learnt but lately to put in order what it gathers."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_result_value(self, value: list[str] | None, dialect: Dialect) -> list[str]:
+        return sorted(value or ())
+
+
+def _driven_by_text(index: Any) -> Any:
+    return Driving(index, IMAGES, IMAGES.c.place == index.c.rowid)
+
+
+def _driven_by_tag() -> Any:
+    return Driving(TAGGED, IMAGES, IMAGES.c.id == TAGGED.c.image_id)
+
+
+# ---- what is asked for ---------------------------------------------------------------------------
 
 
 def _only_tag(tags: Tagged) -> str | None:

@@ -1,12 +1,14 @@
 """The library through the schema: what it answers, and how often it asks the database for it."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from graphql import GraphQLObjectType, get_named_type, is_leaf_type
 from sqlalchemy import Engine, event
 from strawberry import relay
 
@@ -32,6 +34,7 @@ query Page($first: Int, $filter: ImageFilter, $search: String, $sort: ImageSort)
   }
 }
 """
+SOME = {"rendition": "(width: 320)"}
 COUNTS = """
 query Counts($filter: ImageFilter, $search: String) {
   images(first: 1, filter: $filter, search: $search) {
@@ -135,11 +138,21 @@ def counted() -> Iterator[list[str]]:
         if statement.startswith(("SELECT", "WITH")):
             sent.append(statement)
 
+    class Note(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            sent.append(record.getMessage())
+
+    reading, handler = logging.getLogger("storage.reading"), Note()
+    level = reading.level
     event.listen(Engine, "before_cursor_execute", note)
+    reading.addHandler(handler)
+    reading.setLevel(logging.DEBUG)
     try:
         yield sent
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+        reading.removeHandler(handler)
+        reading.setLevel(level)
 
 
 @pytest.mark.usefixtures("shelf")
@@ -164,8 +177,8 @@ async def test_a_page_takes_as_many_statements_whatever_its_size(
     with counted() as for_fifty:
         fifty = await ask(schema_of_the_library, parts, viewer, PAGE, first=50, **variables)
 
-    # The images, their tags, their generations, their attachments, and the contents of those.
-    assert (len(for_five), len(for_fifty)) == (5, 5)
+    # The images with their tags, their generations, their attachments, the contents of those.
+    assert (len(for_five), len(for_fifty)) == (4, 4)
     assert len(five["images"]["nodes"]) == 5
     assert len(fifty["images"]["nodes"]) == 50
     assert fifty["images"]["nodes"][0]["usages"][0]["content"]["externalId"] in ("0", "1", "2")
@@ -173,13 +186,13 @@ async def test_a_page_takes_as_many_statements_whatever_its_size(
 
 @pytest.mark.usefixtures("shelf")
 @pytest.mark.parametrize("variables", [{}, {"search": "lake"}, {"filter": {"usage": "DRAFT"}}])
-async def test_all_counts_take_one_statement_each_and_the_usage_two(
+async def test_all_counts_take_one_statement_each(
     variables: dict[str, object], schema_of_the_library: Schema, parts: Parts, viewer: Viewer
 ) -> None:
     with counted() as sent:
         told = await ask(schema_of_the_library, parts, viewer, COUNTS, **variables)
 
-    assert len(sent) == 2 + 1 + 5 + 2  # the page with its tags, the total, the facets
+    assert len(sent) == 1 + 6  # the page with the total, the facets
     assert told["images"]["totalCount"] == 60
     assert told["images"]["facets"]["tags"] == [
         {"tag": "lake", "count": 60},
@@ -198,7 +211,44 @@ async def test_what_is_not_asked_for_is_not_counted(
     with counted() as sent:
         await ask(schema_of_the_library, parts, viewer, "{ images { nodes { title } } }")
 
-    assert len(sent) == 1  # nothing is there, so nothing has tags either
+    assert len(sent) == 1
+
+
+async def test_only_what_is_asked_for_is_read(
+    schema_of_the_library: Schema, parts: Parts, viewer: Viewer
+) -> None:
+    with counted() as sent:
+        await ask(schema_of_the_library, parts, viewer, "{ images { nodes { title } } }")
+
+    assert "images.title" in sent[0]
+    assert "images.alt_text" not in sent[0]
+    assert "image_tags" not in sent[0]
+
+
+@ON_SQLITE
+@pytest.mark.usefixtures("shelf")
+async def test_each_field_of_an_image_can_be_asked_for_alone(
+    schema_of_the_library: Schema, parts: Parts, viewer: Viewer
+) -> None:
+    described = cast(GraphQLObjectType, schema_of_the_library._schema.type_map["Image"])
+    fields = [
+        name
+        if is_leaf_type(get_named_type(field.type))
+        else f"{name}{SOME.get(name, '')} {{ __typename }}"
+        for name, field in described.fields.items()
+    ]
+
+    for field in fields:
+        answers = [
+            await ask(schema_of_the_library, parts, viewer, f"{{ images {{ {asked} }} }}")
+            for asked in (
+                f"nodes {{ {field} }}",
+                f"edges {{ node {{ ... on Image {{ {field} }} }} }}",
+            )
+        ]
+        nodes, edges = (answer["images"] for answer in answers)
+        assert len(nodes["nodes"]) == 20
+        assert [edge["node"] for edge in edges["edges"]] == nodes["nodes"]
 
 
 @ON_SQLITE

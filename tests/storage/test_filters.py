@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.dialects import sqlite
 
 from storage.database import Database
 from storage.errors import Rejected
@@ -16,6 +17,7 @@ from storage.inverted import Shelf
 from storage.library import ImagePatch, Library
 from storage.models import ImageOrigin, Orientation
 from storage.search import EVERY, FEW, PageRequest, Search, Sort, SortField
+from storage.statements import Statements
 from storage.viewers import Viewer
 from tests.storage.rows import ON_POSTGRES, ON_SQLITE, image_rows, insert
 from tests.storage.shelves import (
@@ -126,12 +128,10 @@ async def test_what_holds_for_many_is_found_as_what_holds_for_few(
     request = PageRequest(80)
 
     found = []
-    for crowds in ({"many": EVERY}, {"few": EVERY}):
-        search = Search(where, filter, sort, **crowds)
-        async with database.reading() as session:
-            connection = await session.connection()
-            rows = (await connection.execute(search.statement(request))).all()
-        found.append([image.id for image in search.page(rows, request, []).rows])
+    unknown = Search(where, filter, sort)
+    for search in (replace(unknown, many=EVERY), replace(unknown, few=EVERY)):
+        rows = await database.fetch(search.statement(request))
+        found.append([image.id for image in search.page(rows, request).rows])
 
     assert found == [in_order(filter, sort)] * 2
 
@@ -145,8 +145,9 @@ async def test_a_probe_tells_few_from_many(database: Database, alice: Viewer) ->
     )
     search = Search(Shelf(alice.workspace_id, in_trash=False, is_sqlite=True), filter, Sort())
 
-    async with database.connection() as connection:
-        known = search.knowing((await connection.execute(search.probe())).one())
+    probe = search.probe()
+    assert probe
+    known = search.knowing((await database.fetch(probe))[0])
 
     assert known.many == {Crowd.WIDTH, Crowd.TAGS}
     assert known.few == {Crowd.HEIGHT}
@@ -278,11 +279,13 @@ async def test_no_operator_reads_the_whole_table(
 ) -> None:
     filter = EVERY_OPERATOR[name]
     shelf = Shelf(alice.workspace_id, in_trash=filter.is_deleted, is_sqlite=True)
-    statement = Search(shelf, filter, Sort()).statement(PageRequest(50))
+    wanted = Search(shelf, filter, Sort()).statement(PageRequest(50))
+    prepared = Statements(sqlite.dialect()).prepared(wanted)
 
     async with database.connection() as connection:
-        said = statement.compile(connection.sync_engine, compile_kwargs={"literal_binds": True})
-        rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {said}")
+        rows = await connection.exec_driver_sql(
+            f"EXPLAIN QUERY PLAN {prepared.sql}", tuple(prepared.parameters(wanted))
+        )
         plan = [str(step) for step in rows.scalars(3)]
 
     scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
