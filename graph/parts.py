@@ -54,7 +54,8 @@ from storage.viewers import Viewer, Viewers
 log = logging.getLogger(__name__)
 
 KEEP_JOBS = timedelta(days=7)
-POLL_SECONDS = 0.05  # for work: each queue costs four hundredths of a core for that
+POLL_SECONDS = 0.05  # for work of other processes: costs four hundredths of a core for each queue
+EMBEDDED_POLL_SECONDS = 0.2  # for jobs that waited until another ended: new ones are looked for
 PROMPT_SECONDS = 20.0
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
@@ -245,7 +246,8 @@ async def open_parts(
                 reaper = Reaper(database.url, jobs, worker.executor_id)
                 await stack.enter_async_context(reaper.alive())
             limits = {queue_of(name): settings.limits_of(name) for name in catalogue.providers}
-            await worker.start(limits, poll_seconds=POLL_SECONDS)
+            poll_seconds = EMBEDDED_POLL_SECONDS if settings.is_embedded else POLL_SECONDS
+            await worker.start(limits, poll_seconds=poll_seconds)
             jobs.worker = worker
             stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
             sweeping = (keeper, trash, direct_uploads, generations, jobs, Counters(database))

@@ -30,6 +30,7 @@ FORMATS = {
 }
 HEIC_DECIBELS = 45  # how close the JPEG comes that is kept of a HEIC
 GRID = 640  # the width of the rendition that every library page shows
+SMALL = 128  # pixels on the shorter side, at least: enough to see colours and rough shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def examine(paths: Paths, bounds: Bounds, mark: Mark | None = None) -> Examinati
     paths.grid.write_bytes(grid)
     turned = kept.orientation >= 5
     with Image.open(BytesIO(grid)) as seen:  # described as people will see it
-        seen.load()
+        small = seen.reduce(max(1, min(seen.size) // SMALL))
         return Examination(
             media_type=kept.media_type,
             source_media_type=source_media_type,
@@ -105,8 +106,8 @@ def examine(paths: Paths, bounds: Bounds, mark: Mark | None = None) -> Examinati
             has_alpha=has_alpha,
             declares_ai=kept.declares_ai,
             has_c2pa=kept.has_c2pa,
-            dominant_color=_dominant_color(seen),
-            thumbhash=b64encode(thumbhash(seen)).decode(),
+            dominant_color=_dominant_color(small),
+            thumbhash=b64encode(thumbhash(small)).decode(),
             perceptual_hash=perceptual_hash(seen),
             byte_size=len(kept.data),
             sha256=hashlib.sha256(kept.data).hexdigest(),

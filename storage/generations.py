@@ -3,6 +3,7 @@
 The row is final once its status is: nothing reports over that. `sequence` grows with every change.
 """
 
+import json
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -11,7 +12,8 @@ from statistics import median
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, update
+from sqlalchemy import JSON, Select, Text, cast, func, update
+from sqlalchemy import select as rows_of
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -32,8 +34,10 @@ from storage.models import (
     GenerationStatus,
     StoredObject,
     now,
+    table_of,
 )
 from storage.progress import Bus, Hub
+from storage.statements import Given, Term
 from storage.viewers import Viewer
 
 OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
@@ -289,8 +293,9 @@ class Generations:
         meanwhile are told one by one. Raises NotFound.
         """
         async with self.hub.listen(id) as mailbox:
-            await self.generation(viewer, id)  # it is there, and the viewer's
             state = await self._state(id)
+            if state is None or state.generation.workspace_id != viewer.workspace_id:
+                raise NotFound("generation", id)
             # A newcomer finds earlier images in the first event's generation.
             seen = after_sequence
             while state is not None:
@@ -422,11 +427,7 @@ class Generations:
 
     async def positions(self, id: UUID) -> set[int]:
         """Which of the wished images have come."""
-        async with self._database.reading() as session:
-            rows = await session.exec(
-                select(GenerationImage.position).where(GenerationImage.generation_id == id)
-            )
-            return set(rows)
+        return {position for (position,) in await self._database.fetch(Term(_positions, Given(id)))}
 
     async def objects(self, id: UUID) -> Sequence[StoredObject]:
         """What was stored for its images, finished or not."""
@@ -525,16 +526,40 @@ class Generations:
             await self.bus.tell(id)
 
     async def _state(self, id: UUID) -> State | None:
-        async with self._database.reading() as session:
-            generation = await session.get(Generation, id)
-            if generation is None:
-                return None
-            images = await session.exec(
-                select(GenerationImage)
-                .where(GenerationImage.generation_id == id)
-                .order_by(col(GenerationImage.sequence))
-            )
-            return State(generation, [Arrived(row.sequence, row.image_id) for row in images])
+        """Read at every change, for all who watch."""
+        rows = await self._database.fetch(Term(_state, Given(id)))
+        if not rows:
+            return None
+        known = dict(zip(GENERATIONS.c.keys(), rows[0], strict=False))
+        for name in LISTS:
+            known[name] = json.loads(known[name])
+        arrived = (row[-2:] for row in rows)
+        return State(
+            Generation(**known),
+            [Arrived(sequence, image_id) for sequence, image_id in arrived if image_id],
+        )
+
+
+GENERATIONS, ARRIVED = table_of(Generation), table_of(GenerationImage)
+LISTS = [column.name for column in GENERATIONS.c if isinstance(column.type, JSON)]
+
+
+def _positions(id: Any) -> Select[int]:
+    return rows_of(ARRIVED.c.position).where(ARRIVED.c.generation_id == id)
+
+
+def _state(id: Any) -> Select[Any]:
+    """The generation's columns, and an image's two: a row for each image, or one without.
+
+    Lists come as text, which is what only one of the drivers makes of them by itself.
+    """
+    columns = (cast(each, Text) if each.name in LISTS else each for each in GENERATIONS.c)
+    return (
+        rows_of(*columns, ARRIVED.c.sequence, ARRIVED.c.image_id)
+        .select_from(GENERATIONS.outerjoin(ARRIVED, ARRIVED.c.generation_id == GENERATIONS.c.id))
+        .where(GENERATIONS.c.id == id)
+        .order_by(ARRIVED.c.sequence)
+    )
 
 
 def _row(viewer: Viewer, new: NewGeneration, expected_seconds: float | None) -> Generation:

@@ -234,7 +234,7 @@ class Worker:
             for bell in self._bells.values():
                 bell.set()
             for thread in self._threads:
-                thread.join()
+                thread.join(timeout=10)  # it may wait for a database that is away
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=drain)
 
         # Not on the loop: it sleeps, and the jobs it waits for need the loop.

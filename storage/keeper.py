@@ -10,19 +10,24 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import Select, delete, or_, update
+from sqlalchemy import select as rows_of
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.database import Database, insert_once
 from storage.errors import Conflict, LibraryError
 from storage.failpoints import reach
-from storage.models import FINAL, Generation, ObjectState, StoredObject, now
+from storage.models import FINAL, Generation, ObjectState, StoredObject, now, table_of
 from storage.objects import ObjectStore
+from storage.statements import Given, Term
 
 log = logging.getLogger(__name__)
+
+OBJECTS = table_of(StoredObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,7 @@ class Keeper:
         reach("object.named")
         await self._store.put(key, data, media_type=media_type)
         reach("object.written")
-        async with self._database.reading() as session:
-            is_named = await session.get(StoredObject, key) is not None
-        if not is_named:
+        if not await self._database.fetch(Term(_named, Given(key))):
             # Swept while it was written, or its image was deleted: for the next sweep to find.
             doomed = {"state": ObjectState.DOOMED, "changed_at": now()}
             async with self._database.writing() as session:
@@ -177,3 +180,7 @@ class Keeper:
             async with self._database.writing() as session:
                 await session.exec(delete(StoredObject).where(col(StoredObject.key).in_(gone)))
         return len(gone)
+
+
+def _named(key: Any) -> Select[Any]:
+    return rows_of(OBJECTS.c.key).where(OBJECTS.c.key == key)

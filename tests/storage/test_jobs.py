@@ -12,7 +12,7 @@ import pytest
 
 from storage.database import Database
 from storage.errors import Unavailable
-from storage.jobs import Jobs, only_process
+from storage.jobs import Jobs, Limits, Worker, only_process
 from storage.viewers import Viewer
 
 HOLD = """
@@ -31,10 +31,12 @@ async def jobs(database: Database) -> AsyncIterator[Jobs]:
         yield await Jobs.open(database.url, stack)
 
 
-async def enqueue(jobs: Jobs, database: Database, viewer: Viewer, *ids: UUID) -> None:
+async def enqueue(
+    jobs: Jobs, database: Database, viewer: Viewer, *ids: UUID, queue: str = "provider:card"
+) -> None:
     async with database.writing() as session:
         for id in ids:
-            await jobs.enqueue(session, id, queue="provider:card", fair_by=str(viewer.workspace_id))
+            await jobs.enqueue(session, id, queue=queue, fair_by=str(viewer.workspace_id))
 
 
 # ---- in the transaction of its row ------------------------------------------------------------
@@ -126,6 +128,72 @@ async def test_another_process_knows_the_jobs_too(
         found = await other.unfinished([id])
 
     assert found == {id}
+
+
+# ---- a worker in the same process -------------------------------------------------------------
+
+
+class Work:
+    """A handler that notes what is begun, and ends once it is allowed to."""
+
+    def __init__(self) -> None:
+        self.queue = f"provider:{uuid4()}"
+        self.begun: asyncio.Queue[UUID] = asyncio.Queue()
+        self.may_end = asyncio.Event()
+
+    async def do(self, id: UUID) -> None:
+        self.begun.put_nowait(id)
+        await self.may_end.wait()
+
+
+@pytest.fixture
+async def work(jobs: Jobs, database: Database) -> AsyncIterator[Work]:
+    """Of a worker that looks into its queue once an hour, and does one job at a time."""
+    work = Work()
+    worker = Worker(database.url, {work.queue: work.do}, embedded=True)
+    await worker.start({work.queue: Limits(1, 1)}, poll_seconds=3600)
+    jobs.worker = worker
+    yield work
+    work.may_end.set()
+    await worker.stop(drain_seconds=10)
+
+
+async def test_a_job_that_is_hurried_begins_before_the_next_look(
+    jobs: Jobs, database: Database, alice: Viewer, work: Work
+) -> None:
+    id = uuid4()
+    await enqueue(jobs, database, alice, id, queue=work.queue)
+
+    jobs.hurry(work.queue)
+
+    assert await asyncio.wait_for(work.begun.get(), 10) == id
+
+
+async def test_a_job_that_is_hurried_waits_for_its_turn(
+    jobs: Jobs, database: Database, alice: Viewer, work: Work
+) -> None:
+    first, second = uuid4(), uuid4()
+    await enqueue(jobs, database, alice, first, queue=work.queue)
+    jobs.hurry(work.queue)
+    await asyncio.wait_for(work.begun.get(), 10)
+
+    await enqueue(jobs, database, alice, second, queue=work.queue)
+    jobs.hurry(work.queue)
+    await asyncio.sleep(0.5)
+
+    assert work.begun.empty()
+    assert await jobs.unfinished([first, second]) == {first, second}
+
+
+async def test_a_hurry_for_a_queue_that_nobody_works_at_here_does_nothing(
+    jobs: Jobs, database: Database, alice: Viewer, work: Work
+) -> None:
+    await enqueue(jobs, database, alice, uuid4(), queue=work.queue)
+
+    jobs.hurry("provider:another")
+    await asyncio.sleep(0.5)
+
+    assert work.begun.empty()
 
 
 # ---- one process on one file ------------------------------------------------------------------
