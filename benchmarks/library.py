@@ -26,6 +26,7 @@ from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 from sqlalchemy import insert, text
 
 from benchmarks.processes import background, free_port, wait_for
@@ -128,9 +129,18 @@ class Filling:
             self.size = numbers.stop
         took = time.perf_counter() - began
         await self._counters.fold()  # as a worker does every minute
-        async with self._database.connection() as connection:
-            await connection.execute(text("ANALYZE"))
+        await self._tidy()
         return took / added * 1000
+
+    async def _tidy(self) -> None:
+        """What PostgreSQL does by itself, when a table has changed much; and SQLite's likeness."""
+        if self._database.is_sqlite:
+            async with self._database.connection() as connection:
+                await connection.execute(text("ANALYZE"))
+        else:
+            server = await asyncpg.connect(self._database.url.render_as_string(False), timeout=5)
+            await server.execute("VACUUM ANALYZE")
+            await server.close()
 
     async def forget_upkeep(self) -> None:
         """From now on, nobody keeps counters, text indexes and the tags' copies in step."""
@@ -377,8 +387,6 @@ def _print(kind: str, results: dict[str, dict[int, Measured]], notes: list[str])
 
 
 async def new_database(server: str) -> str | None:
-    import asyncpg
-
     name = f"bench_{uuid4().hex[:8]}"
     try:
         connection = await asyncpg.connect(server, timeout=2)
@@ -390,8 +398,6 @@ async def new_database(server: str) -> str | None:
 
 
 async def drop(server: str, url: str) -> None:
-    import asyncpg
-
     connection = await asyncpg.connect(server, timeout=2)
     await connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
     await connection.close()

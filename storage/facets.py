@@ -33,6 +33,8 @@ from storage.filters import (
     POSTS,
     TAGS,
     Between,
+    Crowd,
+    Found,
     ImageFilter,
     Tagged,
     Usage,
@@ -42,9 +44,10 @@ from storage.filters import (
     kept,
     matching,
     moment,
+    placed,
     searched,
 )
-from storage.inverted import IMAGES, INTEGER, Shelf, word_hits
+from storage.inverted import IMAGES, INTEGER, Shelf, driven_by_text, word_hits
 from storage.models import ContentState, ImageOrigin, Orientation, TagCount, table_of
 from storage.statements import Given, Term
 
@@ -154,11 +157,20 @@ def total_of(shelf: Shelf, filter: ImageFilter) -> Term:
     if (tag := _bare_tag(filter)) is not None:
         return Term(_sum, _tag_counts(shelf, Term(eq, TAG_COUNTS.c.tag, Given(tag))))
     words = searched(filter.search) if filter.search is not None else []
-    if shelf.is_sqlite and words and filter == _just_search(filter):
+    if not shelf.is_sqlite or not words:
+        return Term(_number, IMAGES, matching(shelf, filter))
+    hits = word_hits(shelf, words)
+    if filter == _just_search(filter):
         # Its text index knows the workspace, and the trash from the library.
-        hits = word_hits(shelf, words)
         return Term(_number, hits.index, hits.condition)
-    return Term(_number, IMAGES, matching(shelf, filter))
+    found = Found(by_words=True, by_filename=True, many=frozenset(Crowd))
+    return Term(
+        _number,
+        Term(driven_by_text, hits.index),
+        hits.condition,
+        *placed(hits.index.c.rowid, filter.created_at),
+        matching(shelf, filter, found),
+    )
 
 
 def _kinds(shelf: Shelf, filter: ImageFilter) -> list[Term]:
@@ -198,8 +210,8 @@ def _tag_counts(shelf: Shelf, *conditions: Term) -> Term:
 # ---- how the statements are written --------------------------------------------------------------
 
 
-def _number(source: Any, condition: Any) -> Select[Any]:
-    return rows_of(func.count()).select_from(source).where(condition)
+def _number(source: Any, *conditions: Any) -> Select[Any]:
+    return rows_of(func.count()).select_from(source).where(*conditions)
 
 
 def _sum(*counts: Select[Any]) -> Select[Any]:

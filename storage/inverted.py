@@ -214,3 +214,8 @@ class Driving(Join):
 def _driving(join: Driving, compiler: SQLCompiler, **options: Any) -> str:
     joined = str(compiler.visit_join(join, **options))  # type: ignore[no-untyped-call]  # SQLAlchemy's
     return joined.replace(" JOIN ", " CROSS JOIN ", 1)
+
+
+def driven_by_text(index: FromClause) -> Driving:
+    """The images that a text index gives, in its order."""
+    return Driving(index, IMAGES, IMAGES.c.place == index.c.rowid)

@@ -135,10 +135,12 @@ class PostgresReader:
         "plan_cache_mode": "force_custom_plan",
         "default_transaction_read_only": "on",
     }
+    WAIT = 10
+    """Seconds until one of the connections is free."""
 
     def __init__(self, url: URL, *, pool_size: int) -> None:
-        dialect: Any = postgresql.dialect
-        dialect = dialect()
+        make_dialect: Any = postgresql.dialect  # it has no types
+        dialect = make_dialect()
         self._statements = Statements(dialect)
         arguments: dict[str, Any] = dialect.create_connect_args(url)[1]
         arguments.setdefault("server_settings", {}).update(self.SETTINGS)
@@ -153,12 +155,20 @@ class PostgresReader:
         log.debug("read sql=%s", prepared.sql)
         pool = self._pool or await self._open()
         try:
-            rows = await pool.fetch(prepared.sql, *parameters)
+            rows = await self._rows(pool, prepared.sql, parameters)
         except GONE:
             # The server was away, and may be back: then only the old connections are gone.
             await pool.expire_connections()
-            rows = await pool.fetch(prepared.sql, *parameters)
+            rows = await self._rows(pool, prepared.sql, parameters)
         return prepared.rows(rows)
+
+    async def _rows(self, pool: asyncpg.Pool, sql: str, parameters: Sequence[Any]) -> Sequence[Any]:
+        async with asyncio.timeout(self.WAIT):
+            connection = await pool.acquire()
+        try:
+            return await connection.fetch(sql, *parameters)
+        finally:
+            await pool.release(connection)
 
     async def _open(self) -> asyncpg.Pool:
         async with self._opening:

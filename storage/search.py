@@ -42,6 +42,7 @@ from storage.inverted import (
     Driving,
     Hits,
     Shelf,
+    driven_by_text,
     filename_hits,
     relevance,
     unindexed,
@@ -242,7 +243,7 @@ class Search:
         conditions = []
         if hits := self._hits():
             found, text = hits
-            source, along = Term(_driven_by_text, text.index), (text.index.c.rowid,)
+            source, along = Term(driven_by_text, text.index), (text.index.c.rowid,)
             conditions = [text.condition]
         elif tag := _only_tag(self.filter.tags):
             found = Found(by_tag=tag, many=EVERY)
@@ -323,10 +324,6 @@ class _InOrder(TypeDecorator[list[str]]):
 
     def process_result_value(self, value: list[str] | None, dialect: Dialect) -> list[str]:
         return sorted(value or ())
-
-
-def _driven_by_text(index: Any) -> Any:
-    return Driving(index, IMAGES, IMAGES.c.place == index.c.rowid)
 
 
 def _driven_by_tag() -> Any:
