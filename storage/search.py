@@ -302,7 +302,7 @@ def _rows(
 
     columns = [*map(column, names)]
     if total is not None:
-        columns.append(total.scalar_subquery().label("total"))
+        columns.append(total.correlate(None).scalar_subquery().label("total"))
     wanted = rows_of(*columns).select_from(source).where(*conditions)
     return page_along(wanted, along, edge, size, down=down)
 

@@ -117,7 +117,11 @@ async def until_ready(service: Service) -> None:
 
 async def everything_works(service: Service, traffic: Traffic) -> None:
     """What was acknowledged is there with its bytes, and new work is done, jobs too."""
-    added = (await service.upload(op.UPLOAD, jpeg(seed=77)))["uploadImage"]
+    for _ in range(10):  # a store that is ready may not take files yet: it says when to come again
+        added = (await service.upload(op.UPLOAD, jpeg(seed=77)))["uploadImage"]
+        if not any(error["code"] == "UNAVAILABLE" for error in added["errors"]):
+            break
+        await asyncio.sleep(1)
     assert added["errors"] == []
     wish = await service.ask(op.GENERATE, input={"prompt": "Back", "width": 200, "height": 200})
     async with service.watching(op.PROGRESS, id=wish["generateImage"]["generation"]["id"]) as seen:

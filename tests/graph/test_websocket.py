@@ -40,7 +40,7 @@ INIT = {"type": "connection_init"}
 ACK = {"type": "connection_ack"}
 
 ended: list[str] = []
-"""The subscriptions whose generators ended since the test began."""
+"""The subscriptions that began in this test and whose generators ended."""
 
 
 @dataclass
@@ -72,12 +72,13 @@ class Query:
 class Subscription:
     @strawberry.subscription
     async def count(self, to: int = 1_000_000, delay: float = 0.01) -> AsyncGenerator[int, None]:
+        ended_in_this_test = ended
         try:
             for number in range(to):
                 yield number
                 await asyncio.sleep(delay)
         finally:
-            ended.append("count")
+            ended_in_this_test.append("count")
 
     @strawberry.subscription
     async def fail(self) -> AsyncGenerator[int, None]:
@@ -142,7 +143,8 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    ended.clear()
+    global ended
+    ended = []  # another: subscriptions of the test before may still be ending
     expired.clear()
 
 
