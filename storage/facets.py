@@ -153,7 +153,10 @@ def total_of(shelf: Shelf, filter: ImageFilter) -> Term:
     """A statement that gives the total, see `total`."""
     check(filter)
     if is_counted(filter):
-        return Term(_sum, *_kinds(shelf, filter))
+        counters, edges = _days(shelf, filter)
+        just_counted = Found(is_counted=True)
+        images = (Term(_number, IMAGES, matching(shelf, edge, just_counted)) for edge in edges)
+        return Term(_added, *(Term(_sum, kinds) for kinds in counters), *images)
     if (tag := _bare_tag(filter)) is not None:
         return Term(_sum, _tag_counts(shelf, Term(eq, TAG_COUNTS.c.tag, Given(tag))))
     words = searched(filter.search) if filter.search is not None else []
@@ -175,14 +178,17 @@ def total_of(shelf: Shelf, filter: ImageFilter) -> Term:
 
 def _kinds(shelf: Shelf, filter: ImageFilter) -> list[Term]:
     """Rows of origin, orientation, provider and month, each for `n` of the images that match."""
+    counters, edges = _days(shelf, filter)
+    images = (Term(_images, shelf.is_sqlite, matching(shelf, edge)) for edge in edges)
+    return [*counters, *images]
 
-    def of_images(filter: ImageFilter) -> Term:
-        return Term(_images, shelf.is_sqlite, matching(shelf, filter))
 
+def _days(shelf: Shelf, filter: ImageFilter) -> tuple[list[Term], list[ImageFilter]]:
+    """The counters of whole days, and the filters of the images that have to be looked at."""
     start, end = _bounds(filter.created_at)
     first, last = _next_day(start) if start else None, _day(end) if end else None
     if not is_counted(filter) or (first and last and first >= last):
-        return [of_images(filter)]
+        return [], [filter]
     days, edges = [], []
     if first and start:
         days.append(Term(_from_day, Given(first.date().isoformat())))
@@ -192,10 +198,7 @@ def _kinds(shelf: Shelf, filter: ImageFilter) -> list[Term]:
         days.append(Term(_before_day, Given(last.date().isoformat())))
         if last < end:
             edges.append(replace(filter, created_at=Between(gte=last, lt=end)))
-    return [
-        Term(_counters, counted(shelf, filter), *days),
-        *map(of_images, edges),
-    ]
+    return [Term(_counters, counted(shelf, filter), *days)], edges
 
 
 def _tag_counts(shelf: Shelf, *conditions: Term) -> Term:
@@ -214,8 +217,13 @@ def _number(source: Any, *conditions: Any) -> Select[Any]:
     return rows_of(func.count()).select_from(source).where(*conditions)
 
 
-def _sum(*counts: Select[Any]) -> Select[Any]:
-    return rows_of(_summed(_together(counts).c.n))
+def _added(*numbers: Select[Any]) -> Select[Any]:
+    first, *others = (number.correlate(None).scalar_subquery() for number in numbers)
+    return rows_of(sum(others, first))
+
+
+def _sum(counts: Select[Any]) -> Select[Any]:
+    return rows_of(_summed(counts.subquery().c.n))
 
 
 def _summed(numbers: Any) -> Any:

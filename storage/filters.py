@@ -202,6 +202,8 @@ class Found:
     by_filename: bool = False
     by_tag: str | None = None
     many: frozenset[Crowd] = frozenset()
+    is_counted: bool = False
+    """Nothing is asked of the images but how many there are."""
 
 
 def crowds(shelf: Shelf, filter: ImageFilter) -> dict[Crowd, Term]:
@@ -302,7 +304,7 @@ def _conditions(shelf: Shelf, filter: ImageFilter, found: Found) -> Conditions:
         *_named("model", IMAGES.c.model, filter.model),
         *_written(shelf, filter.filename, found),
         *_named("mimeType", IMAGES.c.media_type, filter.media_type),
-        *_between(IMAGES.c.created_at, filter.created_at),
+        *_created(shelf, filter.created_at, found),
         *placed(IMAGES.c.place, filter.created_at),
         *_tagged(shelf, filter.tags, found),
         *_used(shelf, filter.usage, found),
@@ -399,6 +401,25 @@ def _between(column: Any, times: Between) -> Conditions:
         for compare, time in bounds
         if time is not None
     ]
+
+
+def _created(shelf: Shelf, times: Between, found: Found) -> Conditions:
+    """To count, SQLite reads the images themselves only where their places do not tell enough.
+
+    A place may be up to a second later than its image, see `placed`, and never earlier.
+    """
+    bounds = _between(IMAGES.c.created_at, times)
+    start, end = times.gte, times.lt
+    if not (shelf.is_sqlite and found.is_counted and start and end and len(bounds) == 2):
+        return bounds
+    start, end = moment("filter", start), moment("filter", end)
+    if not EARLIEST < start < end < LATEST:
+        return bounds
+    surely = (
+        Term(ge, IMAGES.c.place, Given(first_place(start + timedelta(seconds=1)))),
+        Term(lt, IMAGES.c.place, Given(first_place(end))),
+    )
+    return [Term(or_, Term(_all, *surely), Term(_all, *bounds))]
 
 
 def placed(place: Any, times: Between) -> Conditions:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, cast
 
-from sqlalchemy import JSON, Dialect, Select, TypeDecorator, func
+from sqlalchemy import JSON, Dialect, Select, TypeDecorator, func, literal
 from sqlalchemy import select as rows_of
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -233,7 +233,7 @@ class Search:
                 "Give a search, or sort by something else.",
                 field="sort",
             )
-        return relevance(self.shelf, words)
+        return relevance(self.shelf, words) if words else Term(literal, 0)
 
     def _by_place(self, request: PageRequest) -> Term:
         """By the index that gives the order, and of those by the one that finds the fewest."""
