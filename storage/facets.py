@@ -29,11 +29,11 @@ from storage.database import Database
 from storage.errors import Rejected
 from storage.filters import (
     COUNTS,
+    EVERY,
     PLACES,
     POSTS,
     TAGS,
     Between,
-    Crowd,
     Found,
     ImageFilter,
     Tagged,
@@ -166,7 +166,7 @@ def total_of(shelf: Shelf, filter: ImageFilter) -> Term:
     if filter == _just_search(filter):
         # Its text index knows the workspace, and the trash from the library.
         return Term(_number, hits.index, hits.condition)
-    found = Found(by_words=True, by_filename=True, many=frozenset(Crowd))
+    found = Found(by_words=True, by_filename=True, many=EVERY)
     return Term(
         _number,
         Term(driven_by_text, hits.index),

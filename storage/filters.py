@@ -187,6 +187,7 @@ class Crowd(StrEnum):
     USED = "usage"
 
 
+EVERY = frozenset(Crowd)
 RANGES = frozenset({Crowd.WIDTH, Crowd.HEIGHT, Crowd.BYTE_SIZE})
 
 

@@ -366,7 +366,8 @@ class ImageCount(SQLModel, table=True):
 
     `day` is as in `2026-11-25`, UTC; `provider` is empty for what no provider made. The database
     writes it, by triggers, in the transaction that changes the images. On PostgreSQL it only adds
-    rows, which nobody has to wait for, and folds them where they have become many.
+    rows, which nobody has to wait for, and folds them where they have become many; a worker folds
+    the rest now and then (see `storage.counters`).
     """
 
     __tablename__ = "image_counts"

@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from storage.cursors import Page, PageRequest, cut, cut_by, edge, page_along, page_of
 from storage.errors import Rejected
 from storage.filters import (
+    EVERY,
     TAGS,
     Between,
     Crowd,
@@ -53,6 +54,7 @@ from storage.statements import Given, Term
 from storage.words import fold, words_of
 
 __all__ = [
+    "EVERY",
     "Between",
     "ImageFilter",
     "Named",
@@ -76,8 +78,6 @@ __all__ = [
 
 FEW = 1000
 """Images that are looked up and put in order faster than they are come upon in passing."""
-
-EVERY = frozenset(Crowd)
 
 FIELDS: Final = frozenset({*IMAGES.c.keys(), "tags"}) - {
     "folded_filename",
