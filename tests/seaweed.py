@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
 ACCESS_KEY = "darkroom-tests"
@@ -92,7 +92,7 @@ class Seaweed:
             self._process = None
 
     def make_bucket(self, name: str) -> None:
-        """Returns when it can be written."""
+        """Returns when what it has can be read, and it can be written."""
         client: Any = get_session().create_client(
             "s3",
             region_name="us-east-1",
@@ -106,10 +106,12 @@ class Seaweed:
             try:
                 with suppress(client.exceptions.BucketAlreadyOwnedByYou):
                     client.create_bucket(Bucket=name)
+                for kept in client.list_objects_v2(Bucket=name).get("Contents", []):
+                    client.get_object(Bucket=name, Key=kept["Key"])["Body"].read()
                 client.put_object(Bucket=name, Key="ready", Body=b"")
                 client.delete_object(Bucket=name, Key="ready")
                 break
-            except ClientError:  # it is healthy before it can write
+            except (BotoCoreError, ClientError):  # it is healthy before it finds its volumes
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
