@@ -7,12 +7,14 @@ import strawberry
 
 from graph import enums
 from graph.ids import uuid_of
+from graph.inputs import looked_up_once
 from storage import filters, search
 from storage.filters import MAX_BRANCHES, MAX_DEPTH, MAX_LIST, MIN_PART, Usage
 from storage.models import ImageOrigin, Orientation
 from storage.search import SortField
 
 
+@looked_up_once
 @strawberry.input(description="A range of times. Every bound that is given must hold.")
 class DateTimeFilter:
     gt: datetime | None = strawberry.field(default=None, description="Later than this.")
@@ -21,6 +23,7 @@ class DateTimeFilter:
     lte: datetime | None = strawberry.field(default=None, description="At this time or earlier.")
 
 
+@looked_up_once
 @strawberry.input(description="A range of numbers. Every bound that is given must hold.")
 class IntFilter:
     eq: int | None = strawberry.field(default=None, description="Just this.")
@@ -30,6 +33,7 @@ class IntFilter:
     lte: int | None = strawberry.field(default=None, description="This or less.")
 
 
+@looked_up_once
 @strawberry.input(description="A choice of names. Each that is given must hold.")
 class NameFilter:
     eq: str | None = strawberry.field(default=None, description="Just this.")
@@ -41,6 +45,7 @@ class NameFilter:
         return filters.Named(eq=self.eq, among=_tuple(self.in_))
 
 
+@looked_up_once
 @strawberry.input(description="A choice of texts. Each that is given must hold.")
 class StringFilter:
     eq: str | None = strawberry.field(default=None, description="Just this.")
@@ -65,11 +70,13 @@ class StringFilter:
         )
 
 
+@looked_up_once
 @strawberry.input(description="A choice of origins.")
 class ImageOriginFilter:
     in_: list[ImageOrigin] = strawberry.field(name="in", description="Any of these.")
 
 
+@looked_up_once
 @strawberry.input(description="A choice by tags. Every list that is given must hold.")
 class TagFilter:
     any: list[str] | None = strawberry.field(default=None, description="Has one of these.")
@@ -77,6 +84,7 @@ class TagFilter:
     none: list[str] | None = strawberry.field(default=None, description="Has none of these.")
 
 
+@looked_up_once
 @strawberry.input(
     description="Which images: every field that is given must hold. Filters can hold filters, "
     f"{MAX_DEPTH} deep."
@@ -181,6 +189,7 @@ def _numbers(given: IntFilter | None) -> filters.Numbers:
     return filters.Numbers(eq=given.eq, gt=given.gt, gte=given.gte, lt=given.lt, lte=given.lte)
 
 
+@looked_up_once
 @strawberry.input(
     description="An order of images. Equal ones are ordered by their id, equally relevant ones by "
     "when they came."
