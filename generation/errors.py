@@ -7,8 +7,8 @@ Unavailable
 ├─ RateLimited          it was asked too often; not billed (storage.errors)
 ├─ ProviderUnavailable  it did not answer, or with a fault of its own
 │  └─ NotSent              … since the request never reached it; not billed
-├─ ProviderAuth         it does not accept our key
-├─ ProviderQuota        our account with it is used up
+├─ ProviderAuth         it does not accept our key: its operator has to do something first
+├─ ProviderQuota        our account with it is used up: likewise
 └─ OutcomeUnknown       it was asked, and nobody knows what became of that
 
 After all of them but OutcomeUnknown nothing is owed beyond what was told as Charged. Only after
@@ -23,7 +23,9 @@ from storage.errors import Rejected, Unavailable
 class Refused(Rejected):
     """The provider will not draw this. `stage` is `input` or `output`, where it is known.
 
-    `categories` are the provider's own words for what it minds, such as `violence`.
+    `categories` are the provider's own words for what it minds, such as `violence`. Unless it was
+    the words that were minded, the same ones may pass the next time: a person may try, and no
+    program should.
     """
 
     code = "CONTENT_POLICY"
@@ -34,6 +36,7 @@ class Refused(Rejected):
     ) -> None:
         super().__init__(message, field="prompt")
         self.stage = stage
+        self.is_retryable = stage != "input"
         self.categories = tuple(categories)
 
 
@@ -58,6 +61,7 @@ class ProviderAuth(Unavailable):
     """The provider does not accept our key, or does not let it do this."""
 
     code = "PROVIDER_AUTH"
+    is_retryable = False
     remedy = "Whoever operates this service has to set a key that the provider accepts."
 
 
@@ -65,6 +69,7 @@ class ProviderQuota(Unavailable):
     """The money is gone, at the provider: to wait does not help."""
 
     code = "PROVIDER_QUOTA"
+    is_retryable = False
     remedy = "Whoever operates this service has to top up the account at the provider."
 
 

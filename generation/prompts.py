@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pydantic import SecretStr
 
@@ -32,9 +32,15 @@ _THEME = 40
 _ANSWER_TOKENS = 2_000  # with the thoughts of a model that has any
 
 
+Shape = tuple[str, str]
+"""What a picture is for, and how to compose it."""
+
+
 class PromptWriter(Protocol):
     async def write(self, text: str, width: int, height: int) -> str:
         """A prompt of at most LONGEST characters, for a picture of this shape beside this post.
+
+        The size counts by its `shape_of` only.
 
         Raises Rejected for a text that says nothing that could be drawn.
         """
@@ -64,7 +70,7 @@ def brief(text: str, width: int, height: int) -> str:
         raise Rejected(
             "The post's text says nothing that could be drawn. Give a prompt.", field="prompt"
         )
-    target, composition = _shape(width, height)
+    target, composition = shape_of(width, height)
     named = f" Themes: {', '.join(themes)}." if themes else ""
     return (
         f"A photograph for a social-media {target}: {_closed(subject)}{named} {composition}. "
@@ -72,8 +78,7 @@ def brief(text: str, width: int, height: int) -> str:
     )
 
 
-def _shape(width: int, height: int) -> tuple[str, str]:
-    """What a picture of this shape is for, and how to compose it."""
+def shape_of(width: int, height: int) -> Shape:
     if height >= 1.6 * width:
         return "story", (
             "Tall composition that fills a phone's screen, with the subject in the middle and calm "
@@ -354,7 +359,7 @@ class TextModel:
 
     async def write(self, text: str, width: int, height: int) -> str:
         by_rules = brief(text, width, height)  # what says nothing is not worth asking about
-        target, composition = _shape(width, height)
+        target, composition = shape_of(width, height)
         wish = {"picture": f"{target}: {composition}", "post": text[:_READ_AT_MOST]}
         try:
             async with asyncio.timeout(self._seconds):
@@ -388,16 +393,26 @@ def _prompt(response: "Response") -> str:
 
 @asynccontextmanager
 async def open_text_model(
-    api_key: SecretStr, model: str, base_url: str | None, seconds: float
+    api_key: SecretStr,
+    model: str,
+    base_url: str | None,
+    seconds: float,
+    *,
+    organization: str | None = None,
+    project: str | None = None,
 ) -> AsyncIterator[TextModel]:
     """OpenAI's, or that of a server at `base_url` which speaks its protocol."""
-    from openai import AsyncOpenAI  # it takes half a second to import
+    from openai import AsyncOpenAI, omit  # it takes half a second to import
 
-    async with AsyncOpenAI(
+    account = {
+        "OpenAI-Organization": organization or omit,
+        "OpenAI-Project": project or omit,
+    }
+    async with AsyncOpenAI(  # what is not told here, it would read from the environment
         api_key=api_key.get_secret_value(),
-        # Said here, since the library would look into the environment for it.
         base_url=base_url or "https://api.openai.com/v1",
         timeout=seconds,
         max_retries=0,
+        default_headers=cast("dict[str, str]", account),
     ) as client:
         yield TextModel(client, model=model, seconds=seconds)

@@ -1,5 +1,6 @@
 """What Darkroom asks of whoever makes pictures."""
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -151,6 +152,9 @@ class ModelInfo:
 
     A reference is scaled to fit into a square of `reference_side`.
 
+    Where `draws_one_by_one`, several pictures take several times as long. `warning` is what whoever
+    asks for it should know all the same.
+
     `price` is in US dollars for one picture of the first size in medium quality, None where nobody
     knows. `seconds` is how long one picture usually takes.
     """
@@ -172,37 +176,55 @@ class ModelInfo:
     streams_previews: bool = False
     price: Decimal | None = None
     seconds: float = 30.0
+    draws_one_by_one: bool = False
     shutdown_date: date | None = None
     replaced_by: str | None = None
+    warning: str | None = None
+
+
+def plain(name: str) -> str:
+    """In lower case with hyphens: people write `DALL_E_3` and mean `dall-e-3`."""
+    return name.strip().casefold().replace("_", "-")
 
 
 class ImageProvider(Protocol):
-    """Makes pictures. One instance serves the whole process, many jobs at once."""
+    """Makes pictures. One instance serves the whole process, many jobs at once.
+
+    A class may inherit from it, and then says only what it does otherwise than most.
+    """
 
     name: str
-    makes_ai_images: bool
+    makes_ai_images: bool = True
     """Whether its pictures must be marked as made by an AI model."""
 
-    former_models: Mapping[str, str]
-    """Names that clients may still say, in lower case with hyphens, and the model that answers."""
+    @property
+    def former_models(self) -> Mapping[str, str]:
+        """Names that clients may still say, `plain`, and the model that answers."""
+        return {}
 
     @property
+    @abstractmethod
     def models(self) -> Sequence[ModelInfo]:
         """The default first. May change when `refresh` has learnt something."""
-        ...
 
     async def refresh(self) -> None:
         """Ask the provider what it offers today, where it tells. Raises LibraryError."""
-        ...
+        return  # most do not tell
 
     def size_for(self, model: ModelInfo, width: int, height: int) -> Size:
         """The size that comes closest to what is wanted, of those it makes. Raises Rejected."""
-        ...
+        shrunk = min(1, model.max_side / max(width, height))
+        return (
+            max(model.min_side, round(width * shrunk)),
+            max(model.min_side, round(height * shrunk)),
+        )
 
     def estimate(self, request: GenerationRequest) -> Decimal:
         """US dollars that the request will cost at most, as well as that can be known."""
-        ...
+        model = next(each for each in self.models if each.name == request.model)
+        return (model.price or Decimal(0)) * request.count
 
+    @abstractmethod
     def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """Make the pictures, telling each event as it happens; Previews only while it is worth it.
 
@@ -211,4 +233,3 @@ class ImageProvider(Protocol):
         ProviderRejected, RateLimited, ProviderUnavailable, ProviderAuth, ProviderQuota, or
         OutcomeUnknown (all in generation.errors).
         """
-        ...

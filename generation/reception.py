@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from datetime import timedelta
+from types import TracebackType
 from uuid import UUID, uuid4, uuid5
 
 from generation.errors import ProviderUnavailable
@@ -19,11 +21,11 @@ from generation.provider import (
 )
 from storage.errors import LibraryError, RateLimited, Rejected, Unavailable
 from storage.failpoints import reach
-from storage.generations import Failure, Generations
+from storage.generations import NOBODY_KNOWS, Failure, Generations
 from storage.keeper import Keeper, Purpose
 from storage.library import Added, Library, NewImage
 from storage.marks import Mark
-from storage.models import Generation, ImageOrigin
+from storage.models import Generation, Image, ImageOrigin
 from storage.viewers import Viewer
 
 log = logging.getLogger(__name__)
@@ -35,13 +37,28 @@ PATIENCE = 300.0  # seconds
 
 
 class Final(Exception):
-    """The generation was ended by somebody else, such as its viewer. There is nothing to tell."""
+    """The generation was ended by somebody else, such as its viewer. There is nothing to tell.
+
+    `task` is what the provider has begun just then, too late to be kept in the row.
+    """
+
+    def __init__(self, task: str | None = None) -> None:
+        super().__init__()
+        self.task = task
 
 
 class Reception:
-    """Of one generation. Previews and progress are told four times a second at most.
+    """Of one generation: a context, at whose end nothing is told any more.
 
-    Every method raises Final once the generation is.
+    Between two tellings of previews and progress are `pause` seconds, so that there are four in a
+    second at most; the first is told at once. What comes too quickly is withheld: the newest of it
+    is told when its time has come, even if the provider says nothing more. A finished picture is
+    always told at once, however many come in a second, and is news of progress itself: after it,
+    others pause, too. What was withheld before it is old then, but for the preview of another
+    picture. Progress never goes back.
+
+    `mark` is what the pictures say of themselves, see `mark_of`. Every method raises Final once the
+    generation is.
     """
 
     def __init__(
@@ -51,27 +68,47 @@ class Reception:
         keeper: Keeper,
         generation: Generation,
         provider: ImageProvider,
+        mark: Mark | None,
+        *,
+        pause: float = SECONDS_BETWEEN_REPORTS,
     ) -> None:
         self._generations = generations
         self._library = library
         self._keeper = keeper
         self._generation = generation
         self._provider = provider
+        self._mark = mark
         self._failed: dict[int, LibraryError] = {}
-        self._reported_at = -SECONDS_BETWEEN_REPORTS
+        self._arrived: set[int] = set()
+        self._progress = generation.progress
+        self._pause = pause
+        self._told_at = -pause
+        self._withheld: Progressed | Preview | None = None
+        self._preview: Preview | None = None  # the newest that is withheld
+        self._later: asyncio.Task[None] | None = None  # tells what is withheld
+        self._telling = asyncio.Lock()
+
+    async def __aenter__(self) -> "Reception":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._later is not None:
+            async with self._telling:  # so not in the midst of a report
+                self._later.cancel()
+            await asyncio.gather(self._later, return_exceptions=True)
 
     async def take(self, event: Event) -> None:
         """Keep it first, and tell of it then."""
         match event:
             case TaskStarted(task=task):
                 await self._keep_task(task)
-            case Progressed(stage=stage, progress=progress):
-                known = {} if progress is None else {"progress": progress}
-                if self._may_report():
-                    await self._report(stage=stage, **known)
-            case Preview():
-                if self._may_report():
-                    await self._show(event)
+            case Progressed() | Preview():
+                await self._tell_in_time(event)
             case Charged(cost=cost):
                 # A run that goes on with a task hears of its price once more.
                 if self._generation.task is None or not self._generation.actual_cost:
@@ -82,15 +119,17 @@ class Reception:
             case ImageFailed(index=index, reason=reason):
                 self._failed[index] = reason
 
-    async def keep(self, index: int, data: bytes, progress: float) -> None:
+    async def keep(
+        self, index: int, data: bytes, progress: float, revised_prompt: str | None = None
+    ) -> None:
         """Through the same intake as any upload, under an id that a later run finds again."""
         generation = self._generation
         new = NewImage(
             alt_text=generation.alt_text,
             tags=generation.tags,
             origin=ImageOrigin.GENERATED,
-            is_ai_generated=self._provider.makes_ai_images,
-            mark=self._mark(),
+            is_ai_generated=self._mark is not None,
+            mark=self._mark,
             generation_id=generation.id,
             parent_id=next((UUID(id) for id in generation.reference_image_ids), None),
             prompt=generation.prompt,
@@ -98,8 +137,17 @@ class Reception:
         viewer = Viewer(generation.workspace_id, generation.requested_by)
         added = await self._take_in(viewer, data, new, image_id(generation, index))
         reach("image.catalogued")
-        if not await self._generations.add_image(generation.id, index, added.image.id, progress):
-            raise Final
+        async with self._telling:
+            self._arrived.add(index)
+            if self._preview is not None and self._preview.index == index:
+                self._preview = None
+            self._withheld = self._preview
+            self._progress = max(self._progress, progress)
+            if not await self._generations.add_image(
+                generation.id, index, added.image.id, self._progress, revised_prompt
+            ):
+                raise Final
+            self._told_at = time.monotonic()
         reach("image.announced")
 
     async def _take_in(self, viewer: Viewer, data: bytes, new: NewImage, id: UUID) -> Added:
@@ -119,13 +167,18 @@ class Reception:
             await asyncio.sleep(SECONDS_BETWEEN_TRIES)
 
     async def missing(self) -> Failure | None:
-        """Why some pictures have not come, at the end. Raises that where none has."""
+        """Why some pictures have not come, at the end. Raises that where none has.
+
+        Of several reasons the first; but rather one after which something may be owed, since it
+        decides what is booked.
+        """
         wished = self._generation.requested_count
         arrived = await self._generations.positions(self._generation.id)
         if len(arrived) == wished:
             return None
         silent = ProviderUnavailable(f"{self._provider.name} gave {len(arrived)} of {wished}.")
-        reason = next((self._failed[index] for index in sorted(self._failed)), silent)
+        reasons = [self._failed[index] for index in sorted(self._failed)] or [silent]
+        reason = next((each for each in reasons if each.code in NOBODY_KNOWS), reasons[0])
         if not arrived:
             raise reason
         return Failure.of(
@@ -137,55 +190,89 @@ class Reception:
             return  # an interrupted run had taken it in
         reach("image.arrived")
         try:
-            await self.keep(image.index, image.data, image.progress)
+            await self.keep(image.index, image.data, image.progress, image.revised_prompt)
         except Rejected as fault:
             self._failed[image.index] = ProviderUnavailable(
                 f"{self._provider.name} gave a file that cannot be kept: {fault.message}"
             )
-            return
-        if image.revised_prompt and image.revised_prompt != self._generation.revised_prompt:
-            self._generation.revised_prompt = image.revised_prompt
-            await self._report(revised_prompt=image.revised_prompt)
 
     async def _keep_task(self, task: str) -> None:
         if not await self._generations.keep_task(self._generation.id, task):
-            raise Final
+            raise Final(task)
         reach("task.kept")
 
-    async def _show(self, preview: Preview) -> None:
-        """Made clean before anybody sees it. One that cannot be is left out."""
+    # ---- previews and progress ----------------------------------------------------------------
+
+    async def _tell_in_time(self, news: Progressed | Preview) -> None:
+        self._withheld = news
+        if isinstance(news, Preview):
+            self._preview = news
+        if self._later is not None and not self._later.done():
+            return  # it tells the newest
+        if self._seconds_to_wait() <= 0:
+            await self._tell()
+        else:
+            self._later = asyncio.create_task(self._tell_later(), name="what is withheld")
+
+    async def _tell_later(self) -> None:
         try:
-            data, media_type = await self._library.clean(preview.data, mark=self._mark())
-        except (Rejected, RateLimited) as fault:
-            log.info("preview.left_out generation_id=%s code=%s", self._generation.id, fault.code)
-            return
-        extension = media_type.removeprefix("image/")
-        key = f"generations/{self._generation.id}/{uuid4()}.{extension}"
+            while self._withheld is not None:
+                if (seconds := self._seconds_to_wait()) > 0:
+                    await asyncio.sleep(seconds)  # and a picture may have come meanwhile
+                else:
+                    await self._tell()
+        except Final:
+            pass  # whoever takes the next event finds the same
+        except Exception as fault:
+            log.warning("progress.lost generation_id=%s reason=%r", self._generation.id, fault)
+
+    def _seconds_to_wait(self) -> float:
+        return self._told_at + self._pause - time.monotonic()
+
+    async def _tell(self) -> None:
+        """What is withheld, all in one."""
+        news, preview = self._withheld, self._preview
+        self._withheld = self._preview = None
+        assert news is not None  # whoever calls has looked
+        changes: dict[str, object] = {"stage": news.stage}
+        if preview is not None and (key := await self._stored(preview)):
+            changes["preview_key"] = key
+        async with self._telling:
+            if preview is not None and preview.index in self._arrived:
+                return  # the picture itself was told meanwhile
+            if news.progress is not None:
+                changes["progress"] = self._progress = max(self._progress, news.progress)
+            if not await self._generations.report(self._generation.id, **changes):
+                raise Final
+            self._told_at = time.monotonic()
+
+    async def _stored(self, preview: Preview) -> str | None:
+        """Its key: made clean before anybody sees it. One that cannot be is left out."""
+        generation = self._generation
         of = Purpose(
-            self._generation.workspace_id,
-            generation_id=self._generation.id,
-            lives_for=PREVIEW_LIFETIME,
+            generation.workspace_id, generation_id=generation.id, lives_for=PREVIEW_LIFETIME
         )
-        await self._keeper.put_live(key, data, media_type=media_type, of=of)
-        reach("preview.kept")
-        await self._report(preview_key=key, progress=preview.progress, stage=preview.stage)
-
-    async def _report(self, **changes: object) -> None:
-        if not await self._generations.report(self._generation.id, **changes):
-            raise Final
-
-    def _may_report(self) -> bool:
-        now = time.monotonic()
-        if now - self._reported_at < SECONDS_BETWEEN_REPORTS:
-            return False
-        self._reported_at = now
-        return True
-
-    def _mark(self) -> Mark | None:
-        """A picture that was made from another is told from one that is all the model's own."""
-        if not self._provider.makes_ai_images:
+        try:
+            data, media_type = await self._library.clean(preview.data, mark=self._mark)
+            key = f"generations/{generation.id}/{uuid4()}.{media_type.removeprefix('image/')}"
+            await self._keeper.put_live(key, data, media_type=media_type, of=of)
+        except LibraryError as fault:  # the picture itself may still come
+            log.info("preview.left_out generation_id=%s code=%s", generation.id, fault.code)
             return None
-        return Mark.COMPOSITE if self._generation.reference_image_ids else Mark.TRAINED
+        reach("preview.kept")
+        return key
+
+
+def mark_of(provider: ImageProvider, references: Sequence[Image | None]) -> Mark | None:
+    """What its pictures say of themselves, when it is shown these.
+
+    A picture that was made from another is told from one that is all the model's own. What was
+    made from an AI picture stays one, whoever has changed it.
+    """
+    if provider.makes_ai_images:
+        return Mark.COMPOSITE if references else Mark.TRAINED
+    shows_ai = any(image.is_ai_generated for image in references if image is not None)
+    return Mark.COMPOSITE if shows_ai else None
 
 
 def image_id(generation: Generation, index: int) -> UUID:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from generation.catalogue import Catalogue, Choice
-from generation.prompts import PromptWriter
+from generation.drafts import Drafts
 from generation.provider import Background, GenerationRequest, ModelInfo, Quality
 from generation.references import References
 from generation.tasks import pseudonym
@@ -73,7 +73,7 @@ class Estimate:
 
 
 class Studio:
-    """`writer` turns posts into prompts for models; who draws no pictures gets the post itself."""
+    """`drafts` turn posts into prompts for models; who draws no pictures gets the post itself."""
 
     def __init__(
         self,
@@ -82,16 +82,19 @@ class Studio:
         references: References,
         catalogue: Catalogue,
         *,
-        writer: PromptWriter,
+        drafts: Drafts,
     ) -> None:
         self._generations = generations
         self._contents = contents
         self._references = references
         self.catalogue = catalogue
-        self._writer = writer
+        self._drafts = drafts
 
     async def estimate(self, viewer: Viewer, wish: Wish) -> Estimate:
-        """Pays nothing and queues nothing. Raises what `generate` raises for a wish."""
+        """Queues nothing and pays for no picture. Its prompt is what `generate` will ask for.
+
+        Raises what `generate` raises for a wish.
+        """
         choice = self.catalogue.choose(wish.provider, wish.model)
         new = await self._new(viewer, wish, choice)
         return Estimate(
@@ -102,7 +105,7 @@ class Studio:
             width=new.width,
             height=new.height,
             cost=new.estimated_cost,
-            expected_seconds=choice.model.seconds,
+            expected_seconds=_seconds(wish, choice.model),
             notices=choice.notices,
         )
 
@@ -165,6 +168,8 @@ class Studio:
         references, mask = await self._references.look_up(
             viewer, wish.reference_image_ids, wish.mask_image_id
         )
+        tags, alt_text = checked_tags(wish.tags), checked_text("alt_text", wish.alt_text)
+        # At last, since a text model may be paid for it.
         prompt = await self._prompt(viewer, wish, choice, width, height)
         request = GenerationRequest(
             id=UUID(int=0),
@@ -196,13 +201,14 @@ class Studio:
             seed=wish.seed,
             reference_image_ids=tuple(wish.reference_image_ids),
             mask_image_id=wish.mask_image_id,
-            tags=tuple(checked_tags(wish.tags)),
-            alt_text=checked_text("alt_text", wish.alt_text),
+            tags=tuple(tags),
+            alt_text=alt_text,
             content_id=wish.content_id,
             attach=wish.attach,
             notice=" ".join(choice.notices) or None,
             estimated_cost=choice.provider.estimate(request),
-            expected_seconds=model.seconds,
+            expected_seconds=_seconds(wish, model),
+            draws_one_by_one=model.draws_one_by_one,
         )
 
     async def _prompt(
@@ -218,7 +224,12 @@ class Studio:
         text = _checked_prompt("prompt", content.text)
         if not choice.provider.makes_ai_images:
             return text
-        return _checked_prompt("prompt", await self._writer.write(text, width, height))
+        return _checked_prompt("prompt", await self._drafts.of(viewer, text, width, height))
+
+
+def _seconds(wish: Wish, model: ModelInfo) -> float:
+    """How long all pictures take together, as far as is known of the model."""
+    return model.seconds * (wish.count if model.draws_one_by_one else 1)
 
 
 def _checked_prompt(name: str, text: str) -> str:

@@ -3,6 +3,9 @@
 take the pay-once latch -> call the provider -> store, mark, catalogue and announce each image as it
 comes -> settle and end. Whatever a crash interrupts, the provider is called at most once: work that
 it has a name for is asked after, what had been stored is adopted, and what nobody can know is said.
+
+A process that stops interrupts its jobs by cancelling them, which says nothing of how they will
+end: nothing is written then, and the next run finds the same as after a crash.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from generation.errors import NotSent, OutcomeUnknown, ProviderUnavailable
@@ -24,26 +28,40 @@ from generation.provider import (
     ImageProvider,
     Quality,
 )
-from generation.reception import Final, Reception, image_id
+from generation.reception import Final, Reception, image_id, mark_of
 from generation.references import References
 from storage.errors import LibraryError, NotFound, RateLimited, Unavailable
 from storage.failpoints import reach
 from storage.generations import Failure, Generations
 from storage.keeper import Keeper
 from storage.library import Library
-from storage.models import Generation, now
+from storage.models import Generation, GenerationStatus, now
 from storage.objects import ObjectStore
 from storage.viewers import Viewer
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
+CANCEL_SECONDS = 5  # to tell a provider that a task is not wanted any more
 INTERNAL = Failure(
     "INTERNAL",
     "Something unexpected went wrong. It is logged.",
     "Try again; if it happens once more, tell whoever operates this service.",
     is_retryable=True,
 )
+
+
+@runtime_checkable
+class CancelsTasks(Protocol):
+    """A provider whose task, once it has told TaskStarted, goes on whoever listens.
+
+    To leave `generate` must not end the task then: a process that stops leaves it, too, and the
+    next run asks after what is paid for.
+    """
+
+    async def cancel(self, task: str) -> None:
+        """Nobody wants it any more: end it, if that can be done. Raises LibraryError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +110,20 @@ class GenerationTask:
         self._repeats = repeats
 
     async def run(self, id: UUID) -> None:
+        """To its end; or until it is cancelled, after which another run goes on."""
         try:
             await self._work(id)
-        except Final:
+        except Final as end:
             log.info("generation.stopped generation_id=%s", id)
-        except LibraryError as error:
-            log.warning("generation.failed generation_id=%s code=%s", id, error.code)
-            await self._generations.fail(id, Failure.of(error))
-        except Exception:
-            log.exception("generation.broken generation_id=%s", id)
-            await self._generations.fail(id, INTERNAL)
+            await self._cancel_unwanted(id, end.task)
+        except asyncio.CancelledError:
+            await self._cancel_unwanted(id)
+            raise
+        except Exception as fault:
+            if _is_being_cancelled():  # so it may well be the consequence of that
+                log.info("generation.interrupted generation_id=%s reason=%r", id, fault)
+                raise
+            await self._generations.fail(id, _told(id, fault))
 
     async def _work(self, id: UUID) -> None:
         generation = await self._generations.begin(id)
@@ -145,8 +167,8 @@ class GenerationTask:
                     raise Final
 
     async def _ask(self, generation: Generation, provider: ImageProvider) -> Failure | None:
-        reception = self._reception(generation, provider)
         try:
+            reception = await self._reception(generation, provider)
             request = await self._request(generation, provider)
         except LibraryError:
             if generation.task is None:  # nobody was asked yet, so nobody is owed anything
@@ -154,7 +176,7 @@ class GenerationTask:
             raise
         if request.task is None:
             log.info("provider.called generation_id=%s provider=%s", generation.id, provider.name)
-        async with aclosing(provider.generate(request)) as events:  # type: ignore[type-var]  # generators can be closed
+        async with reception, aclosing(provider.generate(request)) as events:  # type: ignore[type-var]  # generators can be closed
             async for event in events:
                 await reception.take(event)
         return await reception.missing()
@@ -215,7 +237,7 @@ class GenerationTask:
 
     async def _adopt(self, generation: Generation, provider: ImageProvider) -> None:
         """Keep what an interrupted run had stored, but not yet catalogued."""
-        reception = self._reception(generation, provider)
+        reception = await self._reception(generation, provider)
         arrived = await self._generations.positions(generation.id)
         stored = {row.image_id: row for row in await self._generations.objects(generation.id)}
         for index in sorted(set(range(generation.requested_count)) - arrived):
@@ -231,14 +253,35 @@ class GenerationTask:
 
     # ---- within -------------------------------------------------------------------------------
 
+    async def _cancel_unwanted(self, id: UUID, task: str | None = None) -> None:
+        """End a task that would go on by itself, where it was a viewer who stopped us.
+
+        `task` is one that came too late to be kept. A process that stops leaves its tasks alone.
+        """
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                generation = await self._generations.current(id)
+                provider = self._providers.get(generation.provider)
+                unwanted = task or generation.task
+                if generation.status is not GenerationStatus.CANCELLED or unwanted is None:
+                    return
+                if isinstance(provider, CancelsTasks):
+                    await provider.cancel(unwanted)
+        except Exception as fault:  # the generation has ended, whatever becomes of the task
+            log.warning("task.not_cancelled generation_id=%s reason=%r", id, fault)
+
     async def _current(self, id: UUID) -> Generation:
         generation = await self._generations.current(id)
         if generation.status.is_final:
             raise Final
         return generation
 
-    def _reception(self, generation: Generation, provider: ImageProvider) -> Reception:
-        return Reception(self._generations, self._library, self._keeper, generation, provider)
+    async def _reception(self, generation: Generation, provider: ImageProvider) -> Reception:
+        viewer = Viewer(generation.workspace_id, generation.requested_by)
+        ids = [UUID(id) for id in generation.reference_image_ids]
+        references = await self._library.images_by_id(viewer, ids) if ids else []
+        mark = mark_of(provider, references)
+        return Reception(self._generations, self._library, self._keeper, generation, provider, mark)
 
     @asynccontextmanager
     async def _beating(self, id: UUID) -> AsyncIterator[None]:
@@ -254,6 +297,20 @@ class GenerationTask:
             yield
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _told(id: UUID, fault: Exception) -> Failure:
+    if isinstance(fault, LibraryError):
+        log.warning("generation.failed generation_id=%s code=%s", id, fault.code)
+        return Failure.of(fault)
+    log.error("generation.broken generation_id=%s", id, exc_info=fault)
+    return INTERNAL
 
 
 def pseudonym(viewer: Viewer) -> str:

@@ -51,6 +51,7 @@ def create_app(settings: Settings, *, works: bool = True) -> Starlette:
             Limits(
                 max_tokens=settings.max_tokens,
                 max_depth=settings.max_depth,
+                max_values=settings.max_values,
                 max_cost=settings.max_cost,
             )
         ),

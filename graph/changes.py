@@ -32,32 +32,36 @@ class ImageAdded(LibraryEvent):
 
 
 @strawberry.type(
-    description="An image changed, or came back from the trash: put it where your sort wants it, "
-    "and take it out where your filter does not want it any more."
+    description="An image changed, is used otherwise, or came back from the trash: put it where "
+    "your sort wants it, and take it out where your filter does not want it any more."
 )
 class ImageChanged(LibraryEvent):
     image: Image = strawberry.field(description="The image as it is now.")
 
 
-@strawberry.type(description="An image went into the trash.")
+@strawberry.type(description="An image went into the trash, or out of it for good.")
 class ImageDeleted(LibraryEvent):
     image_id: strawberry.ID = strawberry.field(description="Which one.")
+    is_purged: bool = strawberry.field(
+        description="Whether it is gone for good; else it is in the trash."
+    )
 
 
 def _event(change: Change) -> LibraryEvent:
     if change.image is None:
-        return ImageDeleted(at=now(), image_id=id_of("Image", change.image_id))
+        id = id_of("Image", change.image_id)
+        return ImageDeleted(at=now(), image_id=id, is_purged=change.is_purged)
     image = Image.from_row(change.image)
-    if change.image.version == 1:
-        return ImageAdded(at=now(), image=image)
-    return ImageChanged(at=now(), image=image)
+    return (
+        ImageAdded(at=now(), image=image) if change.is_new else ImageChanged(at=now(), image=image)
+    )
 
 
 @strawberry.type
 class ChangeSubscriptions:
     @strawberry.subscription(
-        description="The images that come, change and go in the viewer's workspace, from now on. "
-        "Begins with a LibraryReset: query then, and apply what follows."
+        description="The images of the viewer's workspace that come, change, are used otherwise "
+        "or go, from now on. Begins with a LibraryReset: query then, and apply what follows."
     )
     async def library_changed(self, info: Info) -> AsyncIterator[LibraryEvent]:
         async with aclosing(info.context.changes.watch(info.context.viewer)) as told:

@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     )
     openai_api_key: SecretStr | None = Field(default=None, description="OpenAI's key.")
     openai_model: str = Field(
-        default="gpt-image-2.6-flare", description="OpenAI's model when nobody says."
+        default="gpt-image-2.6-flare",
+        description="OpenAI's model when nobody says; after its end, the one that followed it.",
     )
     openai_organization: str | None = Field(default=None, description="Whose account pays.")
     openai_project: str | None = Field(default=None, description="In which of its projects.")
@@ -122,9 +123,16 @@ class Settings(BaseSettings):
         default=None,
         description="A server of your own that speaks OpenAI's protocol: `http://…/v1`.",
     )
-    compatible_model: str = Field(default="default", description="That server's model.")
+    compatible_model: str | None = Field(
+        default=None, description="That server's model. Default: the first that it lists."
+    )
     compatible_api_key: SecretStr | None = Field(
         default=None, description="That server's key, where it wants one."
+    )
+    compatible_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts that it serves pictures from, beside itself, apart by commas: at public "
+        "addresses, or in IMPORT_NETWORKS.",
     )
     stability_api_key: SecretStr | None = Field(default=None, description="Stability's key.")
     stability_model: str = Field(default="core", description="Its model when nobody says.")
@@ -169,7 +177,8 @@ class Settings(BaseSettings):
     )
     prompt_model: str | None = Field(
         default=None,
-        description="A text model of OpenAI's that turns posts into prompts. Default: rules do.",
+        description="A text model of OpenAI's that turns posts into prompts, once for each text "
+        "and shape; no budget counts it. Default: rules do.",
     )
     workspace_monthly_budget: Decimal | None = Field(
         default=None, ge=0, description="US dollars a workspace may spend in a month."
@@ -267,7 +276,10 @@ class Settings(BaseSettings):
     max_subscriptions: int = Field(default=20, ge=1, description="Operations of one WebSocket.")
     max_tokens: int = Field(default=1500, ge=1, description="The longest document, in tokens.")
     max_depth: int = Field(default=15, ge=1, description="The deepest selection.")
-    max_cost: int = Field(default=10_000, ge=1, description="The most objects a query may ask for.")
+    max_values: int = Field(
+        default=2000, ge=1, description="The most values in an operation's variables."
+    )
+    max_cost: int = Field(default=5000, ge=1, description="The most objects a query may ask for.")
     drain_seconds: int = Field(
         default=30, ge=0, description="How long running work may take to end after SIGTERM."
     )
@@ -289,6 +301,7 @@ class Settings(BaseSettings):
         "signing_keys",
         "import_ports",
         "import_networks",
+        "compatible_hosts",
         "midjourney_hosts",
         mode="before",
     )

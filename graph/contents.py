@@ -18,8 +18,11 @@ from graph.errors import (
 )
 from graph.ids import uuid_of
 from graph.images import said
+from graph.pages import page_info, page_request
 from storage import models
+from storage.attachments import MAX_ATTACHMENTS
 from storage.contents import ContentPatch
+from storage.cursors import Page
 from storage.errors import Rejected
 from storage.models import ContentState, Platform
 
@@ -60,9 +63,20 @@ class Content(relay.Node):
         )
 
     @strawberry.field(description="Its images, in the order they are shown.")
-    async def attachments(self, info: Info) -> list["Attachment"]:
+    async def attachments(
+        self,
+        info: Info,
+        first: Annotated[
+            int,
+            strawberry.argument(
+                description=f"How many from the front, 1 to {MAX_ATTACHMENTS}. Default: all, as a "
+                "content takes no more. For a list of contents ask for fewer, at a lower cost."
+            ),
+        ] = MAX_ATTACHMENTS,
+    ) -> list["Attachment"]:
+        size = page_request(first, None).size
         rows = await info.context.attachments_of_content.load(self.id)
-        return [Attachment.from_row(row) for row in rows]
+        return [Attachment.from_row(row) for row in rows[:size]]
 
 
 @strawberry.type(description="An image's place in a content.")
@@ -108,6 +122,33 @@ class Attachment(relay.Node):
         row = await info.context.content.load(self.row.content_id)
         assert row is not None  # a foreign key says so
         return Content.from_row(row)
+
+
+@strawberry.type(description="An attachment, and its place in the list.")
+class AttachmentEdge:
+    cursor: str = strawberry.field(description="Its place: give it as `after`.")
+    node: Attachment = strawberry.field(description="The attachment.")
+
+
+@strawberry.type(description="A page of the places where an image is attached.")
+class AttachmentConnection:
+    page: strawberry.Private[Page[models.Attachment]]
+    nodes: list[Attachment] = strawberry.field(description="The attachments.")
+
+    @classmethod
+    def of(cls, page: Page[models.Attachment]) -> "AttachmentConnection":
+        return cls(page=page, nodes=[Attachment.from_row(row) for row in page.rows])
+
+    @strawberry.field(description="The attachments, each with its cursor.")
+    def edges(self) -> list[AttachmentEdge]:
+        return [
+            AttachmentEdge(cursor=cursor, node=node)
+            for cursor, node in zip(self.page.cursors, self.nodes, strict=True)
+        ]
+
+    @strawberry.field(description="Whether and where it goes on.")
+    def page_info(self) -> relay.PageInfo:
+        return page_info(self.page)
 
 
 @strawberry.type

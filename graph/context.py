@@ -12,7 +12,9 @@ from generation.studio import Studio
 from graph.delivery import SignedUrls
 from storage.changes import Changes
 from storage.contents import Contents
+from storage.cursors import Page, PageRequest
 from storage.direct_uploads import DirectUploads
+from storage.errors import Rejected
 from storage.generations import Generations
 from storage.imports import Imports
 from storage.ledger import Ledger
@@ -82,8 +84,8 @@ class Context:
         return self._loader(self.contents.attachments_of_contents)
 
     @cached_property
-    def attachments_of_image(self) -> DataLoader[UUID, list[Attachment]]:
-        return self._loader(self.contents.attachments_of_images)
+    def usages_of_image(self) -> DataLoader[tuple[UUID, PageRequest], Page[Attachment]]:
+        return DataLoader(load_fn=self._usages)
 
     @cached_property
     def images_of_generation(self) -> DataLoader[UUID, list[Image]]:
@@ -93,6 +95,21 @@ class Context:
         """Let the loaders see anew, for the next event of a subscription."""
         for name in [name for name, value in vars(self).items() if isinstance(value, DataLoader)]:
             delattr(self, name)
+
+    async def _usages(
+        self, keys: Sequence[tuple[UUID, PageRequest]]
+    ) -> Sequence[Page[Attachment] | BaseException]:
+        """One query for all images of which the same page is asked."""
+        found: dict[tuple[UUID, PageRequest], Page[Attachment] | BaseException] = {}
+        for request in dict.fromkeys(request for _, request in keys):
+            ids = [id for id, asked in keys if asked == request]
+            try:
+                pages = await self.contents.usages_of_images(self.viewer, ids, request)
+            except Rejected as refused:  # its cursor, and not that of another page
+                found |= {(id, request): refused for id in ids}
+            else:
+                found |= {(id, request): page for id, page in zip(ids, pages, strict=True)}
+        return [found[key] for key in keys]
 
     def _loader(
         self, find: Callable[[Viewer, Sequence[UUID]], Awaitable[list[Found]]]

@@ -71,7 +71,8 @@ _describe(
     "What images can be sorted by.",
     CREATED_AT="When the image came into the library.",
     UPDATED_AT="When its title, alt text, tags or mark last changed.",
-    FILENAME="The name of the uploaded file; images without one come first.",
+    FILENAME="The name of the uploaded file, in any case, with or without accents; images without "
+    "one come first.",
     BYTE_SIZE="The size of the file.",
     RELEVANCE="How well it answers to the search: words of its filename, title and tags count more "
     "than those of its alt text and prompt, whole words more than their beginnings.",

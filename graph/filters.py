@@ -9,7 +9,15 @@ from graph import enums
 from graph.ids import uuid_of
 from graph.inputs import looked_up_once
 from storage import filters, search
-from storage.filters import MAX_BRANCHES, MAX_DEPTH, MAX_LIST, MIN_PART, Usage
+from storage.filters import (
+    MAX_BRANCHES,
+    MAX_DEPTH,
+    MAX_LIST,
+    MAX_LOOKUPS,
+    MAX_VALUES,
+    MIN_PART,
+    Usage,
+)
 from storage.models import ImageOrigin, Orientation
 from storage.search import SortField
 
@@ -79,15 +87,22 @@ class ImageOriginFilter:
 @looked_up_once
 @strawberry.input(description="A choice by tags. Every list that is given must hold.")
 class TagFilter:
-    any: list[str] | None = strawberry.field(default=None, description="Has one of these.")
-    all: list[str] | None = strawberry.field(default=None, description="Has each of these.")
-    none: list[str] | None = strawberry.field(default=None, description="Has none of these.")
+    any: list[str] | None = strawberry.field(
+        default=None, description=f"Has one of these, at most {MAX_LIST}."
+    )
+    all: list[str] | None = strawberry.field(
+        default=None, description=f"Has each of these, at most {MAX_LIST}."
+    )
+    none: list[str] | None = strawberry.field(
+        default=None, description=f"Has none of these, at most {MAX_LIST}."
+    )
 
 
 @looked_up_once
 @strawberry.input(
     description="Which images: every field that is given must hold. Filters can hold filters, "
-    f"{MAX_DEPTH} deep."
+    f"{MAX_DEPTH} deep; all together can name {MAX_VALUES} values, and ask for tags, for use and "
+    f"for parts of filenames {MAX_LOOKUPS} times."
 )
 class ImageFilter:
     and_: list["ImageFilter"] | None = strawberry.field(
@@ -100,7 +115,7 @@ class ImageFilter:
         name="not", default=None, description="This does not hold."
     )
     ids: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="One of these images."
+        default=None, description=f"One of these images, at most {MAX_LIST}."
     )
     origin: ImageOriginFilter | None = strawberry.field(
         default=None, description="How it came into the library."

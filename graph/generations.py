@@ -24,6 +24,7 @@ from graph.errors import (
 )
 from graph.ids import uuid_of
 from graph.pages import After, First, page_info, page_request
+from graph.pricing import MAX_PICTURES
 from graph.wishes import GenerateImageInput, wish_of
 from storage import models
 from storage.generations import Event
@@ -155,21 +156,26 @@ class Generation(relay.Node):
 
     @strawberry.field(
         description="The images that it was made from, in their order, without those that are gone."
+        f" At most {MAX_PICTURES}."
     )
     async def references(
         self, info: Info
     ) -> list[Annotated["Image", strawberry.lazy("graph.images")]]:
         from graph.images import Image
 
-        rows = await info.context.image.load_many([UUID(id) for id in self.row.reference_image_ids])
+        ids = [UUID(id) for id in self.row.reference_image_ids[:MAX_PICTURES]]
+        rows = await info.context.image.load_many(ids)
         return [Image.from_row(row) for row in rows if row]
 
-    @strawberry.field(description="The pictures that have come, in the order of the wish.")
+    @strawberry.field(
+        description="The pictures that have come, in the order of the wish. "
+        f"At most {MAX_PICTURES}."
+    )
     async def images(self, info: Info) -> list[Annotated["Image", strawberry.lazy("graph.images")]]:
         from graph.images import Image
 
         rows = await info.context.images_of_generation.load(self.id)
-        return [Image.from_row(row) for row in rows]
+        return [Image.from_row(row) for row in rows[:MAX_PICTURES]]
 
     @strawberry.field(description="The post it was wished for, where there is one.")
     async def content(

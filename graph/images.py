@@ -21,6 +21,7 @@ from graph.errors import (
     mutation,
 )
 from graph.ids import uuid_of
+from graph.pages import After, First, page_request
 from storage import models, renditions, search
 from storage.errors import Rejected
 from storage.library import ImagePatch
@@ -29,7 +30,7 @@ from storage.rendering import Fit
 from storage.renditions import MAX_SIDE, ImageFormat
 
 if TYPE_CHECKING:
-    from graph.contents import Attachment
+    from graph.contents import AttachmentConnection
     from graph.generations import Generation
 
 SRCSET = (320, 640, 1080, 1440)
@@ -222,18 +223,19 @@ class Image(relay.Node):
         return Image.from_row(row) if row else None
 
     @strawberry.field(description="The bytes that it had before they were replaced, newest first.")
-    async def versions(self, info: Info) -> list["ImageVersion"]:
+    async def versions(self, info: Info, first: First = None) -> list["ImageVersion"]:
+        size = page_request(first, None).size
         rows = await info.context.versions_of_image.load(self.id)
-        return [ImageVersion.of(self.row, row, info) for row in rows]
+        return [ImageVersion.of(self.row, row, info) for row in rows[:size]]
 
-    @strawberry.field(description="Where it is attached, the oldest place first.")
+    @strawberry.field(description="Where it is attached, page by page, the oldest place first.")
     async def usages(
-        self, info: Info
-    ) -> list[Annotated["Attachment", strawberry.lazy("graph.contents")]]:
-        from graph.contents import Attachment
+        self, info: Info, first: First = None, after: After = None
+    ) -> Annotated["AttachmentConnection", strawberry.lazy("graph.contents")]:
+        from graph.contents import AttachmentConnection
 
-        rows = await info.context.attachments_of_image.load(self.id)
-        return [Attachment.from_row(row) for row in rows]
+        key = (self.id, page_request(first, after))
+        return AttachmentConnection.of(await info.context.usages_of_image.load(key))
 
 
 PLACE = ("id", "sha256", "deleted_at")

@@ -7,6 +7,7 @@ Both hold for HTTP, SSE and WebSocket alike. The road of an operation:
 
     text -> characters -> tokens -> parse -> depth, aliases, fields -> validate -> remember
          -> the operation asked for -> cost, with this request's variables -> run
+    variables -> how many values, first of all
 
 Strawberry's own limiters walk a fragment again for each of its spreads, so 21 nested fragments
 stop the process for seconds; here each is measured once, in time linear in the document.
@@ -14,9 +15,9 @@ stop the process for seconds; here each is measured once, in time linear in the 
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import strawberry
@@ -27,27 +28,21 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLCompositeType,
     GraphQLError,
-    GraphQLField,
-    GraphQLNamedType,
     GraphQLSchema,
     GraphQLSyntaxError,
     InlineFragmentNode,
-    IntValueNode,
     Lexer,
-    NamedTypeNode,
     NameNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
     Source,
     TokenKind,
-    VariableNode,
-    get_named_type,
     parse,
     specified_rules,
     validate,
+    value_from_ast_untyped,
 )
 from graphql.language.parser import MAX_NESTING_DEPTH
 from strawberry.exceptions import MissingQueryError
@@ -56,6 +51,8 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types import ExecutionContext
+
+from graph.pricing import Introspection, Pricing
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +67,10 @@ TOO_MUCH: Final = {
     "counts each time it is spread. Split it into several operations.",
     "TOO_MANY_FIELDS": "The operation has {actual} fields, {limit} are allowed, and a fragment "
     "counts each time it is spread. Split it into several operations.",
-    "COST_EXCEEDED": "The operation may bring {actual} objects, {limit} are allowed. Ask for "
-    "shorter pages, with a smaller `first` or `last`.",
+    "TOO_MANY_VALUES": "The variables hold {actual} values, {limit} are allowed. Ask in several "
+    "operations.",
+    "COST_EXCEEDED": "The operation may bring {actual} objects and signed URLs, {limit} are "
+    "allowed. Ask for shorter pages, with a smaller `first` or `last`.",
 }
 
 
@@ -87,6 +86,8 @@ class Limits:
     max_depth: int = 15
     max_aliases: int = 15
     max_fields: int = 400
+    max_values: int = 2_000
+    """In all variables, objects and lists among them: to check and convert each takes time."""
     max_cost: int = 5_000
     default_page: int = 20
     """What resolvers give where neither `first` nor `last` is said."""
@@ -120,6 +121,8 @@ class Operations(SchemaExtension):
         name = asked.operation_name
         limits = self.documents.limits
         try:
+            values = _count_values(asked.variables)
+            _refuse_over("TOO_MANY_VALUES", limits.max_values, values)
             document = self.documents.prepared(asked.schema, asked.query or "")
             cost = document.cost(name, asked.variables or {}, limits)
             _refuse_over("COST_EXCEEDED", limits.max_cost, cost)
@@ -141,6 +144,19 @@ def _refuse_over(code: str, limit: int, actual: int) -> None:
         raise Refused(
             GraphQLError(message, extensions={"code": code, "limit": limit, "actual": actual})
         )
+
+
+def _count_values(variables: object) -> int:
+    count, within = 0, [variables]
+    while within:
+        match within.pop():
+            case dict() as named:
+                count += len(named)
+                within += named.values()
+            case list() as listed:
+                count += len(listed)
+                within += (each for each in listed if isinstance(each, dict | list))
+    return count
 
 
 def _stand_in(name: str | None) -> DocumentNode:
@@ -243,11 +259,18 @@ class Document:
         root = self.schema.get_root_type(operation.operation)
         assert root is not None, "validated"
         defaults = {
-            variable.variable.name.value: int(variable.default_value.value)
+            variable.variable.name.value: value_from_ast_untyped(variable.default_value)
             for variable in operation.variable_definitions or ()
-            if isinstance(variable.default_value, IntValueNode)
+            if variable.default_value is not None
         }
-        pricing = Pricing(self.schema, self.fragments, {**defaults, **variables}, limits)
+        pricing = Pricing(
+            self.schema,
+            self.fragments,
+            {**defaults, **variables},
+            limits.default_page,
+            limits.max_page,
+            Introspection(self.schema, self.fragments),
+        )
         return pricing.selections(operation.selection_set, root)
 
 
@@ -291,71 +314,6 @@ class Measuring:
             if name in self.fragments:
                 self.measured[name] = self.selections(self.fragments[name].selection_set)
         return self.measured[name]
-
-
-@dataclass(slots=True)
-class Pricing:
-    """How dear, in a valid document: an object costs 1, a leaf nothing, and a page multiplies
-    what lies beneath it. Each fragment is priced once.
-    """
-
-    schema: GraphQLSchema
-    fragments: Mapping[str, FragmentDefinitionNode]
-    values: Mapping[str, object]
-    limits: Limits
-    priced: dict[str, int] = field(default_factory=dict)
-
-    def selections(self, selected: SelectionSetNode, parent: GraphQLNamedType | None) -> int:
-        cost = 0
-        for node in selected.selections:
-            match node:
-                case FieldNode(selection_set=SelectionSetNode() as below):
-                    definition = self.schema.get_field(
-                        cast(GraphQLCompositeType, parent), node.name.value
-                    )
-                    assert definition is not None, "validated"
-                    kind = get_named_type(definition.type)
-                    length = self.page_length(node, definition)
-                    cost += 1 + length * self.selections(below, kind)
-                case InlineFragmentNode(type_condition=None):
-                    cost += self.selections(node.selection_set, parent)
-                case InlineFragmentNode(type_condition=NamedTypeNode() as on):
-                    cost += self.selections(node.selection_set, self.schema.get_type(on.name.value))
-                case FragmentSpreadNode():
-                    cost += self.fragment(self.fragments[node.name.value])
-        return cost
-
-    def fragment(self, node: FragmentDefinitionNode) -> int:
-        name = node.name.value
-        if name not in self.priced:
-            on = self.schema.get_type(node.type_condition.name.value)
-            self.priced[name] = self.selections(node.selection_set, on)
-        return self.priced[name]
-
-    def page_length(self, node: FieldNode, definition: GraphQLField) -> int:
-        """What `first` or `last` say, else their default in the schema, else ours."""
-        pages = definition.args.keys() & {"first", "last"}
-        if not pages:
-            return 1
-        stated = (
-            self.length(argument.value)
-            for argument in node.arguments or ()
-            if argument.name.value in pages
-        )
-        defaults = (self.length(definition.args[name].default_value) for name in pages)
-        return max(stated, default=0) or max(defaults) or self.limits.default_page
-
-    def length(self, value: object) -> int:
-        """0 for what is absent or null, 1 for what a resolver will refuse."""
-        match value:
-            case VariableNode():
-                return self.length(self.values.get(value.name.value))
-            case IntValueNode():
-                return self.length(int(value.value))
-            case int() | float() if not isinstance(value, bool):  # Int takes 20.0 for 20
-                return int(value) if 1 <= value <= self.limits.max_page else 1
-            case _:
-                return 0
 
 
 FORESEEN: Final = (

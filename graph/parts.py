@@ -3,20 +3,23 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
 
 from anyio import to_thread
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from generation.catalogue import Catalogue, open_catalogue
+from generation.drafts import Drafts
+from generation.errors import ProviderUnavailable
 from generation.prompts import PromptWriter, Rules, open_text_model
 from generation.providers.midjourney import result_hosts
 from generation.references import References
@@ -25,14 +28,14 @@ from generation.studio import Studio
 from generation.tasks import GenerationTask
 from graph.config import Settings
 from storage import failpoints
-from storage.changes import Changes
+from storage.changes import LIBRARY, Changes, Notice, after
 from storage.contents import Contents
 from storage.counters import Counters
 from storage.database import Database
 from storage.decoders import Decoders
 from storage.direct_uploads import DirectUploads
 from storage.errors import Unavailable
-from storage.fetching import Fetcher
+from storage.fetching import Fetcher, is_among
 from storage.generations import Generations, queue_of
 from storage.imports import Imports
 from storage.intake import Intake
@@ -45,11 +48,14 @@ from storage.migrations import is_current, migrate
 from storage.objects import ObjectStore
 from storage.objects.fallback import FallbackStore
 from storage.objects.local import LocalObjectStore
-from storage.progress import LIBRARY, PROGRESS, Bus, LocalBus, PostgresBus
+from storage.progress import LocalBus, PostgresBus, PostgresListener
 from storage.renditions import Renditions
 from storage.trash import Trash
 from storage.versions import Versions
 from storage.viewers import Viewer, Viewers
+
+if TYPE_CHECKING:
+    from storage.redis_bus import RedisBus
 
 log = logging.getLogger(__name__)
 
@@ -170,12 +176,15 @@ async def open_parts(
             seal=seal,
         )
         viewers = Viewers(database)
-        changes = Changes(database)
+        changes = Changes(database, is_alone=alone)
 
-        async def changed(ids: Collection[UUID]) -> None:
-            for id in ids:
-                renditions.forget(id)
-            await changes.tell(ids)
+        async def changed(session: AsyncSession, notices: Collection[Notice]) -> None:
+            def forget() -> None:
+                for notice in notices:
+                    renditions.forget(notice.image_id)
+
+            after(session, forget)
+            await changes.tell(session, notices)
 
         library = Library(database, keeper, intake, seal=seal, changed=changed)
         versions = Versions(
@@ -209,11 +218,15 @@ async def open_parts(
                 at_once=settings.imports_at_once,
             )
         )
-        contents = Contents(database)
+        contents = Contents(database, changed=changes.tell)
         catalogue = await stack.enter_async_context(_open_catalogue(settings, arrivals, decoders))
         jobs = await Jobs.open(database.url, stack)
         generations = Generations(
-            database, jobs, budgets=settings.budgets, waiting=settings.generations_waiting
+            database,
+            jobs,
+            budgets=settings.budgets,
+            waiting=settings.generations_waiting,
+            changed=changes.tell,
         )
 
         beside = _Beside()
@@ -222,11 +235,16 @@ async def open_parts(
         stack.callback(generations.hub.close)
         beside.start("changes", changes.run())
         stack.callback(changes.close)
-        buses = _Buses(settings, database)
-        generations.bus = buses.open(PROGRESS, generations.hub.look_again)
-        changes.bus = buses.open(LIBRARY, changes.hear)
-        for bus in buses.running:
-            beside.start("bus", bus)
+        if settings.is_embedded:
+            generations.bus = LocalBus(generations.hub.look_again)
+        else:
+            dsn = postgres_dsn(database.url)
+            listener = PostgresListener(dsn, LIBRARY, Notice.parse, changes.hear)
+            beside.start("listener", listener.run())
+            bus = _bus(settings, dsn, generations.hub.look_again)
+            beside.start("bus", bus.run())
+            stack.push_async_callback(bus.flush)  # after the last job has told how it ended
+            generations.bus = bus
         beside.start("catalogue", catalogue.keep_fresh())
         if works:
             task = GenerationTask(
@@ -247,9 +265,10 @@ async def open_parts(
                 await stack.enter_async_context(reaper.alive())
             limits = {queue_of(name): settings.limits_of(name) for name in catalogue.providers}
             poll_seconds = EMBEDDED_POLL_SECONDS if settings.is_embedded else POLL_SECONDS
+            # No job may run any more when what it uses is closed, even if the start fails.
+            stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
             await worker.start(limits, poll_seconds=poll_seconds)
             jobs.worker = worker
-            stack.push_async_callback(worker.stop, drain_seconds=settings.drain_seconds)
             sweeping = (keeper, trash, direct_uploads, generations, jobs, Counters(database))
             beside.start("sweep", _sweep(settings, catalogue.providers, *sweeping))
 
@@ -273,7 +292,7 @@ async def open_parts(
                 contents,
                 References(library, store),
                 catalogue,
-                writer=await stack.enter_async_context(_open_writer(settings)),
+                drafts=await stack.enter_async_context(_open_drafts(settings)),
             ),
             renditions=renditions,
             local_viewer=await viewers.local() if settings.has_local_viewer else None,
@@ -288,13 +307,17 @@ async def _open_catalogue(
     options = settings.catalogue
     async with AsyncExitStack() as stack:
 
-        async def results(base_url: str | None, hosts: Collection[str]) -> Results:
-            """From hosts that the operator has named, wherever those are."""
-            port = urlsplit(base_url or "").port
+        async def results(
+            hosts: Collection[str],
+            *,
+            ports: Collection[int],
+            networks: Sequence[IPv4Network | IPv6Network] = ANYWHERE,
+        ) -> Results:
+            """From hosts that the operator has named, at public addresses and in `networks`."""
             fetcher = Fetcher(
                 hosts=hosts,
-                ports=(80, 443) if port is None else (80, 443, port),
-                allowed_networks=ANYWHERE,
+                ports=ports,
+                allowed_networks=networks,
                 seconds=settings.import_seconds,
                 max_bytes=settings.max_upload_bytes,
                 at_once=settings.imports_at_once,
@@ -303,33 +326,67 @@ async def _open_catalogue(
                 await stack.enter_async_context(fetcher), max_bytes=settings.max_upload_bytes
             )
 
-        compatible = options.compatible.base_url if options.compatible else None
+        server = urlsplit((options.compatible and options.compatible.base_url) or "")
+        its_own = await results([server.hostname or ""], ports=_ports(server))
+        of_others = await results(
+            settings.compatible_hosts,
+            ports=settings.import_ports,
+            networks=settings.import_networks,
+        )
+
+        async def fetch(url: str) -> bytes:
+            """From the server wherever it is, from others only where everybody may fetch."""
+            host = urlsplit(url).hostname or ""
+            if host == server.hostname:
+                return await its_own(url)
+            if not is_among(host, settings.compatible_hosts):
+                raise ProviderUnavailable(
+                    f"The image server has its pictures at {host}, from where none are fetched: "
+                    "that takes DARKROOM_COMPATIBLE_HOSTS."
+                )
+            return await of_others(url)
+
         proxy = options.midjourney
         opening = open_catalogue(
             options,
-            fetch=await results(compatible, [urlsplit(compatible or "").hostname or ""]),
+            fetch=fetch,
             fetch_midjourney=await results(
-                proxy.base_url if proxy else None, result_hosts(proxy) if proxy else []
+                result_hosts(proxy) if proxy else [],
+                ports=_ports(urlsplit(proxy.base_url if proxy else "")),
             ),
             quarter=Quarters(folder, decoders, bounds=settings.bounds),
         )
         yield await stack.enter_async_context(opening)
 
 
+def _ports(url: SplitResult) -> Collection[int]:
+    return (80, 443) if url.port is None else (80, 443, url.port)
+
+
 @asynccontextmanager
-async def _open_writer(settings: Settings) -> AsyncIterator[PromptWriter]:
+async def _open_drafts(settings: Settings) -> AsyncIterator[Drafts]:
     """What turns posts into prompts: rules, or a text model where one is set."""
-    if settings.prompt_model is None or settings.openai_api_key is None:
-        yield Rules()
-        return
-    opening = open_text_model(
-        settings.openai_api_key,
-        settings.prompt_model,
-        settings.openai_base_url,
-        PROMPT_SECONDS,
-    )
-    async with opening as model:
-        yield model
+    async with AsyncExitStack() as stack:
+        writer: PromptWriter = Rules()
+        if settings.prompt_model is not None and settings.openai_api_key is None:
+            log.warning(
+                "prompt_model.ignored model=%s reason=%r",
+                settings.prompt_model,
+                "Set DARKROOM_OPENAI_API_KEY.",
+            )
+        elif settings.prompt_model is not None and settings.openai_api_key is not None:
+            opening = open_text_model(
+                settings.openai_api_key,
+                settings.prompt_model,
+                settings.openai_base_url,
+                PROMPT_SECONDS,
+                organization=settings.openai_organization,
+                project=settings.openai_project,
+            )
+            writer = await stack.enter_async_context(opening)
+        drafts = Drafts(writer)
+        stack.push_async_callback(drafts.close)
+        yield drafts
 
 
 def _seal(settings: Settings) -> Seal | None:
@@ -347,27 +404,16 @@ def _seal(settings: Settings) -> Seal | None:
     return Signer(options, version=version("darkroom"))
 
 
-class _Buses:
-    """What carries messages to every process, and what has to run for that."""
+def _bus(
+    settings: Settings, dsn: str, heard: Callable[[UUID | None], None]
+) -> "PostgresBus | RedisBus":
+    """What carries the progress of jobs to every process."""
+    if settings.redis_url is None:
+        return PostgresBus(dsn, heard)
+    from storage.redis_bus import RedisBus  # not everybody has one
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings = settings
-        self._database = database
-        self.running: list[Coroutine[Any, Any, None]] = []
-
-    def open(self, channel: str, heard: Callable[[UUID | None], None]) -> Bus:
-        if self._settings.is_embedded:
-            return LocalBus(heard)
-        if self._settings.redis_url is not None:
-            from storage.redis_bus import RedisBus  # not everybody has one
-
-            url, prefix = self._settings.redis_url.get_secret_value(), self._settings.redis_prefix
-            redis = RedisBus(url, heard, channel=channel, prefix=prefix)
-            self.running.append(redis.run())
-            return redis
-        postgres = PostgresBus(postgres_dsn(self._database.url), heard, channel=channel)
-        self.running.append(postgres.run())
-        return postgres
+    url, prefix = settings.redis_url.get_secret_value(), settings.redis_prefix
+    return RedisBus(url, heard, prefix=prefix)
 
 
 def _empty_folder(path: Path) -> Path:

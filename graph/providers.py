@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import strawberry
 
-from generation.catalogue import ending
+from generation.catalogue import Catalogue, warning_of
 from generation.plugins import Absent
 from generation.provider import ImageProvider, ModelInfo, Quality
 from graph import enums  # noqa: F401  # makes the enums known before they are used
@@ -43,7 +43,8 @@ class ProviderModel:
     )
     replaced_by: str | None = strawberry.field(description="What its maker offers instead.")
     warning: str | None = strawberry.field(
-        description="That it ends within 30 days, or has ended, for people."
+        description="That it ends within 30 days or has ended, or that its provider does not list "
+        "it, for people."
     )
 
     @classmethod
@@ -69,14 +70,17 @@ class ProviderModel:
                 datetime.combine(model.shutdown_date, time(), UTC) if model.shutdown_date else None
             ),
             replaced_by=model.replaced_by,
-            warning=ending(model),
+            warning=warning_of(model),
         )
 
 
 @strawberry.type(description="Somebody who makes pictures.")
 class Provider:
     name: str = strawberry.field(description="Give it as `provider`.")
-    available: bool = strawberry.field(description="Whether it can be asked here.")
+    available: bool = strawberry.field(
+        description="Whether it can be asked here: it is set up, and when it was last looked "
+        "after, it refused neither our key nor our account."
+    )
     unavailable_reason: str | None = strawberry.field(
         description="What the operator has to do so that it can be asked."
     )
@@ -86,16 +90,17 @@ class Provider:
         "`card` is none: it sets words as a designed picture."
     )
     models: list[ProviderModel] = strawberry.field(
-        description="Its models, the default first; none while it is not available."
+        description="Its models, the default first; none while it is not set up."
     )
 
     @classmethod
-    def of(cls, provider: ImageProvider, *, is_default: bool) -> "Provider":
+    def of(cls, provider: ImageProvider, catalogue: Catalogue) -> "Provider":
+        reason = catalogue.unavailable_reason(provider.name)
         return cls(
             name=provider.name,
-            available=True,
-            unavailable_reason=None,
-            is_default=is_default,
+            available=reason is None,
+            unavailable_reason=reason,
+            is_default=provider.name == catalogue.default,
             makes_ai_images=provider.makes_ai_images,
             models=[
                 ProviderModel.of(model, is_default=index == 0)
@@ -125,7 +130,5 @@ class ProviderQueries:
         by_rank = sorted(
             catalogue.providers.values(), key=lambda p: (p.name != catalogue.default, p.name)
         )
-        available = [
-            Provider.of(each, is_default=each.name == catalogue.default) for each in by_rank
-        ]
-        return available + [Provider.of_absent(each) for each in catalogue.absent]
+        set_up = [Provider.of(each, catalogue) for each in by_rank]
+        return set_up + [Provider.of_absent(each) for each in catalogue.absent]

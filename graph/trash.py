@@ -19,6 +19,7 @@ from graph.errors import (
 )
 from graph.ids import id_of, parse_id, uuid_of
 from graph.images import Image
+from graph.pricing import MAX_SHOWN_USAGES
 from storage import models
 from storage.errors import ImageInUse
 from storage.trash import Outcome
@@ -33,13 +34,13 @@ Ids = Annotated[list[strawberry.ID], strawberry.argument(description="The images
 class ImageInUseError(UserError):
     attachment_ids: strawberry.Private[list[UUID]]
 
-    @strawberry.field(description="The places that show it.")
+    @strawberry.field(description=f"The places that show it, at most {MAX_SHOWN_USAGES}.")
     async def usages(
         self, info: Info
     ) -> list[Annotated["Attachment", strawberry.lazy("graph.contents")]]:
         from graph.contents import Attachment
 
-        rows = await info.context.attachment.load_many(self.attachment_ids)
+        rows = await info.context.attachment.load_many(self.attachment_ids[:MAX_SHOWN_USAGES])
         return [Attachment.from_row(row) for row in rows if row is not None]
 
 
@@ -86,13 +87,15 @@ class DeleteImageResult:
         description="Why it is not deleted; null when it is."
     )
 
-    @strawberry.field(description="The places that it is, or would be, taken out of.")
+    @strawberry.field(
+        description=f"The places that it is, or would be, taken out of, at most {MAX_SHOWN_USAGES}."
+    )
     async def usages(
         self, info: Info
     ) -> list[Annotated["Attachment", strawberry.lazy("graph.contents")]]:
         from graph.contents import Attachment
 
-        return [Attachment.from_row(row) for row in self.attachments]
+        return [Attachment.from_row(row) for row in self.attachments[:MAX_SHOWN_USAGES]]
 
     @classmethod
     def of(

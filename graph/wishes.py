@@ -20,7 +20,7 @@ class GenerateImageInput:
     prompt: str | None = strawberry.field(
         default=None,
         description="What to make. Without it, a prompt is made of the content's text: "
-        "`estimateGeneration` shows it before anything is paid.",
+        "`estimateGeneration` shows it before a picture is paid for.",
     )
     content_id: strawberry.ID | None = strawberry.field(
         default=None, description="The post it is for."
@@ -101,12 +101,16 @@ def wish_of(input: GenerateImageInput) -> Wish:
     )
 
 
-@strawberry.type(description="What a wish would become and cost. Nothing is paid for it.")
+@strawberry.type(
+    description="What a wish would become and cost. No picture is paid for. Where the operator has "
+    "set a text model, that is asked for a prompt once for a post's text and shape."
+)
 class CostEstimate:
     provider: str = strawberry.field(description="Who would be asked.")
     model: str = strawberry.field(description="For which model.")
     prompt: str = strawberry.field(
-        description="The words it would get. Change them, and give them as `prompt`."
+        description="The words it would get. A wish for the same post gets the same, as long as "
+        "the process remembers them; to be sure, or to change them, give them as `prompt`."
     )
     count: int = strawberry.field(description="How many pictures.")
     width: int = strawberry.field(description="Pixels, as would be asked of the provider.")
@@ -115,7 +119,9 @@ class CostEstimate:
     remaining_budget: Decimal | None = strawberry.field(
         description="US dollars that the viewer may still spend this month; null for no bound."
     )
-    expected_seconds: float = strawberry.field(description="How long one picture usually takes.")
+    expected_seconds: float = strawberry.field(
+        description="How long all of them take together, as far as is known of the model."
+    )
     notices: list[str] = strawberry.field(
         description="What to know all the same, as of a model that ends soon, for people."
     )
@@ -123,7 +129,9 @@ class CostEstimate:
 
 @strawberry.type
 class WishQueries:
-    @strawberry.field(description="What a wish would become and cost, before anything is paid.")
+    @strawberry.field(
+        description="What a wish would become and cost, before a picture is paid for."
+    )
     async def estimate_generation(
         self,
         info: Info,

@@ -7,15 +7,22 @@ twice, also when that is the attachment of an image which somebody else holds.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import func, literal, tuple_
+from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from storage.cursors import Page, PageRequest, cut_by, edge
 from storage.errors import Conflict, NotFound, Rejected
 from storage.models import Attachment, Content, Image, now
+from storage.viewers import Viewer
 
 MAX_ATTACHMENTS = 100
+USAGES = "usages"
+"""What the cursors of usages are bound to. They name a moment, so one fits every image."""
 
 
 async def hold(session: AsyncSession, image_ids: Sequence[UUID]) -> None:
@@ -39,8 +46,11 @@ async def put_into(
     *,
     position: int | None,
     alt_text: str | None,
-) -> None:
-    """Attach images of the content's workspace, which are held, to a content that is locked."""
+) -> set[UUID]:
+    """Attach images of the content's workspace, which are held, to a content that is locked.
+
+    Says which images have another place by it, or other words there.
+    """
     found = await session.exec(
         select(Image.id, Image.deleted_at).where(
             col(Image.id).in_(image_ids), Image.workspace_id == content.workspace_id
@@ -70,8 +80,9 @@ async def put_into(
         attachment.alt_text_override = alt_text or attachment.alt_text_override
     session.add_all(placed)
     place = len(others) if position is None else min(position, len(others))
-    await renumber(session, content, [*others[:place], *placed, *others[place:]])
+    pushed = await renumber(session, content, [*others[:place], *placed, *others[place:]])
     await session.flush()
+    return {*image_ids, *pushed}
 
 
 async def attached_to(session: AsyncSession, content: Content) -> Sequence[Attachment]:
@@ -82,6 +93,38 @@ async def attached_to(session: AsyncSession, content: Content) -> Sequence[Attac
             .order_by(col(Attachment.position))
         )
     ).all()
+
+
+async def usages(
+    session: AsyncSession, viewer: Viewer, image_ids: Sequence[UUID], request: PageRequest
+) -> list[Page[Attachment]]:
+    """Where each image is attached, the oldest place first: a page forwards of each.
+
+    One statement for all. Raises Rejected for what is no cursor of usages.
+    """
+    keys: Sequence[Any] = (col(Attachment.created_at), col(Attachment.id))
+    rank = func.row_number().over(partition_by=col(Attachment.image_id), order_by=keys)
+    ranked = (
+        select(Attachment, rank.label("rank"))
+        .join(Content, col(Content.id) == Attachment.content_id)
+        .where(col(Attachment.image_id).in_(image_ids), Content.workspace_id == viewer.workspace_id)
+    )
+    if values := edge(request, [key.type for key in keys], of=USAGES):
+        seen = [literal(value, key.type) for value, key in zip(values, keys, strict=True)]
+        ranked = ranked.where(tuple_(*keys) > tuple_(*seen))
+    first = ranked.subquery()
+    rows = await session.exec(
+        select(aliased(Attachment, first))
+        .where(first.c.rank <= request.size + 1)
+        .order_by(first.c.rank)
+    )
+    found: dict[UUID, list[Attachment]] = {}
+    for row in rows:
+        found.setdefault(row.image_id, []).append(row)
+    return [
+        cut_by(found.get(id, []), request, lambda row: (row.created_at, row.id), of=USAGES)
+        for id in image_ids
+    ]
 
 
 async def lock_contents(session: AsyncSession, ids: Collection[UUID]) -> list[Content]:
@@ -99,23 +142,33 @@ async def lock_contents(session: AsyncSession, ids: Collection[UUID]) -> list[Co
     return list(rows)
 
 
-async def detach(session: AsyncSession, attachments: Sequence[Attachment]) -> None:
-    """Take images out of their contents and close the gaps. The contents are changed by it."""
+async def detach(session: AsyncSession, attachments: Sequence[Attachment]) -> set[UUID]:
+    """Take images out of their contents and close the gaps. The contents are changed by it.
+
+    Says which images are in no place any more, or in another one.
+    """
     contents = await lock_contents(session, {each.content_id for each in attachments})
     for attachment in attachments:
         await session.delete(attachment)
     await session.flush()
+    moved = {each.image_id for each in attachments}
     for content in contents:
-        await renumber(session, content)
+        moved |= await renumber(session, content)
+    return moved
 
 
 async def renumber(
     session: AsyncSession, content: Content, ordered: Sequence[Attachment] | None = None
-) -> None:
-    """Give the content's attachments the positions 0, 1, 2 … in their order, or in `ordered`."""
+) -> set[UUID]:
+    """Give the content's attachments the positions 0, 1, 2 … in their order, or in `ordered`.
+
+    Says which images have another one by it.
+    """
     if ordered is None:
         ordered = await attached_to(session, content)
+    moved = {each.image_id for place, each in enumerate(ordered) if each.position != place}
     for position, attachment in enumerate(ordered):
         attachment.position = position
     content.version += 1
     content.updated_at = now()
+    return moved

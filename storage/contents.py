@@ -1,6 +1,6 @@
 """Posts in the making, and the images attached to them: one transaction each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +10,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage import idempotency
-from storage.attachments import attached_to, hold, put_into, renumber
+from storage.attachments import attached_to, hold, put_into, renumber, usages
+from storage.changes import Notice, Told, tell_nobody
+from storage.cursors import Page, PageRequest
 from storage.database import Database
 from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected
 from storage.failpoints import reach
@@ -39,8 +41,13 @@ class ContentPatch:
 
 
 class Contents:
-    def __init__(self, database: Database) -> None:
+    """`changed` is told of every image that is used otherwise: put into a content or taken out of
+    it, in another place there, or in one that has another state or time.
+    """
+
+    def __init__(self, database: Database, *, changed: Told = tell_nobody) -> None:
         self._database = database
+        self._changed = changed
 
     async def save(
         self,
@@ -64,7 +71,9 @@ class Contents:
                 if content is None:
                     content = Content(workspace_id=viewer.workspace_id, external_id=str(uuid4()))
                     session.add(content)
+                    before = None
                 else:
+                    before = content.state, content.scheduled_at
                     check_version("content", content.version, expected_version)
                     content.version += 1
                 for name, value in said.items():
@@ -74,6 +83,9 @@ class Contents:
                         "A scheduled content needs a time: give scheduledAt.", field="scheduledAt"
                     )
                 content.updated_at = now()
+                if before not in (None, (content.state, content.scheduled_at)):
+                    shown = await attached_to(session, content)
+                    await self._tell(session, content, [each.image_id for each in shown])
             return content
         except IntegrityError:
             twin = None if id else await self.by_external_id(viewer, said.get("external_id", ""))
@@ -150,6 +162,16 @@ class Contents:
         by_age = sorted(rows, key=lambda row: (row.created_at, row.id))
         return [[row for row in by_age if row.image_id == id] for id in ids]
 
+    async def usages_of_images(
+        self, viewer: Viewer, ids: Sequence[UUID], request: PageRequest
+    ) -> list[Page[Attachment]]:
+        """Where each image is attached, the oldest place first: a page of each. One query for all.
+
+        Raises Rejected for what is no cursor of usages.
+        """
+        async with self._database.reading() as session:
+            return await usages(session, viewer, ids, request)
+
     async def _attachments(self, viewer: Viewer, condition: Any) -> Sequence[Attachment]:
         async with self._database.reading() as session:
             return (
@@ -191,9 +213,12 @@ class Contents:
                 content = await _locked(session, viewer, content_id)
                 if use and await idempotency.recall(session, viewer, use):
                     return content
-                await put_into(session, content, wanted, position=position, alt_text=alt_text)
+                moved = await put_into(
+                    session, content, wanted, position=position, alt_text=alt_text
+                )
                 if use:
                     await idempotency.remember(session, viewer, use, content_id)
+                await self._tell(session, content, moved)
                 reach("attach.writing")
             reach("attach.committed")
             return content
@@ -226,7 +251,8 @@ class Contents:
                     raise NotFound("attachment", id)
                 await session.delete(attached[id])
             await session.flush()
-            await renumber(session, content)
+            moved = await renumber(session, content)
+            await self._tell(session, content, {attached[id].image_id for id in wanted} | moved)
         return content
 
     async def reorder(
@@ -246,8 +272,14 @@ class Contents:
                     f"attachmentIds must name each of the content's {len(attached)} attachments "
                     "once. Read the content again and decide anew."
                 )
-            await renumber(session, content, [attached[id] for id in attachment_ids])
+            moved = await renumber(session, content, [attached[id] for id in attachment_ids])
+            await self._tell(session, content, moved)
         return content
+
+    async def _tell(
+        self, session: AsyncSession, content: Content, image_ids: Collection[UUID]
+    ) -> None:
+        await self._changed(session, [Notice(content.workspace_id, id) for id in image_ids])
 
 
 async def _locked(session: AsyncSession, viewer: Viewer, id: UUID) -> Content:

@@ -19,6 +19,7 @@ from sqlalchemy import BigInteger, literal, tuple_
 from sqlmodel.sql.expression import SelectOfScalar
 
 from storage.errors import Rejected
+from storage.words import MAX_NAME
 
 Row = TypeVar("Row")
 Statement = TypeVar("Statement", bound=Any)
@@ -131,7 +132,8 @@ def cut_by(
 
 
 def _cursor(seal: str, values: Sequence[Any]) -> str:
-    packed = json.dumps([seal, *map(_said, values)], separators=(",", ":"))
+    said = [seal, *map(_said, values)]
+    packed = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
     return urlsafe_b64encode(packed.encode()).decode().rstrip("=")
 
 
@@ -200,7 +202,7 @@ def _is_storable(value: object, column_type: Any) -> bool:
         case int():
             return abs(value) < (2**63 if isinstance(column_type, BigInteger) else 2**31)
         case str():
-            return "\0" not in value and len(value.encode()) <= 4 * 255
+            return "\0" not in value and len(value.encode()) <= MAX_NAME
         case _:
             return False
 

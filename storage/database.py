@@ -18,7 +18,7 @@ from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.errors import Unavailable
-from storage.reading import PostgresReader, Reader, Rows, SqliteReader
+from storage.reading import LONGEST, PostgresReader, Reader, Rows, SqliteReader
 from storage.statements import Term
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,10 @@ AWAY = ("08", "53", "57P", "40001", "40P01")
 https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
-DRIVERS = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
+LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises of itself."""
+
+DRIVERS = (sqlite3.Error, asyncpg.PostgresError, *LOST)
 
 RETRY_AFTER = 5  # seconds
 
@@ -40,10 +43,13 @@ class Database:
     read first and wants to write later is refused at once, however long it would be ready to wait.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, longest: float = LONGEST) -> None:
+        """`longest` is in seconds: what a reading, and on PostgreSQL any statement, may take."""
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url, pool_size)
+        self._engine = (
+            _sqlite(self.url) if self.is_sqlite else _postgresql(self.url, pool_size, longest)
+        )
         self._writing_engine = self._engine.execution_options(writes=True)
         # On SQLite every transaction sees one state; PostgreSQL has to be asked for that.
         self._reading_engine = (
@@ -52,9 +58,9 @@ class Database:
             else self._engine.execution_options(isolation_level="REPEATABLE READ")
         )
         self._reader: Reader = (
-            SqliteReader(self.url)
+            SqliteReader(self.url, longest=longest)
             if self.is_sqlite
-            else PostgresReader(self.url, pool_size=pool_size)
+            else PostgresReader(self.url, pool_size=pool_size, longest=longest)
         )
 
     async def fetch(self, wanted: Term) -> Rows:
@@ -100,23 +106,32 @@ class Database:
             return any(word in str(driver) for word in ("locked", "disk"))
         if isinstance(fault, DBAPIError) and fault.connection_invalidated:
             return True
-        if isinstance(fault, InterfaceError | OperationalError | asyncpg.InterfaceError):
+        if isinstance(fault, (InterfaceError, OperationalError, *LOST)):
             return True
         return str(getattr(driver, "sqlstate", None)).startswith(AWAY)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction without objects, for migrations.
+        """One transaction without objects, for migrations: it takes as long as it has to.
 
         SQLite changes a table by making it anew and dropping the old one, with which all rows would
         go that refer to it: so it does not follow references here.
         """
-        migrating = self._writing_engine.execution_options(rebuilds=self.is_sqlite)
-        async with migrating.connect() as connection:
-            async with connection.begin():
-                yield connection
-            if self.is_sqlite:
-                await connection.invalidate()  # nobody else gets a connection without references
+        engine = (
+            self._writing_engine.execution_options(rebuilds=True)
+            if self.is_sqlite
+            else _postgresql(self.url, pool_size=1, longest=None)
+        )
+        try:
+            async with engine.connect() as connection:
+                try:
+                    async with connection.begin():
+                        yield connection
+                finally:
+                    await connection.invalidate()  # nobody else gets one without references
+        finally:
+            if not self.is_sqlite:
+                await engine.dispose()
 
     async def check(self) -> None:
         """Raises what the driver raises when the database does not answer."""
@@ -144,13 +159,13 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 
-def _postgresql(url: URL, pool_size: int) -> AsyncEngine:
+def _postgresql(url: URL, pool_size: int, longest: float | None) -> AsyncEngine:
     return create_async_engine(
         url.set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
         pool_pre_ping=True,
         pool_timeout=10,
-        connect_args={"timeout": 5, "command_timeout": 30},
+        connect_args={"timeout": 5, "command_timeout": longest},
     )
 
 

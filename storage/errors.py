@@ -22,11 +22,13 @@ from uuid import UUID
 class LibraryError(Exception):
     """An expected failure. Its message is written for the client to read.
 
-    `remedy` is what to do about it, where that is not said in the message.
+    `remedy` is what to do about it, where that is not said in the message. `is_retryable` tells
+    whether the same call may work later.
     """
 
     code: ClassVar[str] = "LIBRARY_ERROR"
     remedy: ClassVar[str | None] = None
+    is_retryable: bool = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -153,6 +155,7 @@ class Unavailable(LibraryError):
     """`retry_after` is in seconds, where it is known."""
 
     code = "UNAVAILABLE"
+    is_retryable = True
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -25,27 +25,29 @@ from sqlalchemy import (
 )
 from sqlalchemy import select as rows_of
 
-from storage.database import Database
-from storage.errors import Rejected
-from storage.filters import (
+from storage.conditions import (
     COUNTS,
     EVERY,
     PLACES,
     POSTS,
     TAGS,
-    Between,
     Found,
+    counted,
+    matching,
+    placed,
+)
+from storage.database import Database
+from storage.errors import Rejected
+from storage.filters import (
+    Between,
     ImageFilter,
     Tagged,
     Usage,
     check,
-    counted,
     is_counted,
-    kept,
-    matching,
     moment,
-    placed,
     searched,
+    tag_of,
 )
 from storage.inverted import IMAGES, INTEGER, Shelf, driven_by_text, word_hits
 from storage.models import ContentState, ImageOrigin, Orientation, TagCount, table_of
@@ -356,7 +358,7 @@ def _bare_tag(filter: ImageFilter) -> str | None:
     if len(names) != 1 or filter.tags.none is not None:
         return None
     bare = ImageFilter(is_deleted=filter.is_deleted, tags=filter.tags)
-    return kept(names[0]) if filter == bare and filter.tags != Tagged() else None
+    return tag_of(names[0]) if filter == bare and filter.tags != Tagged() else None
 
 
 def _just_search(filter: ImageFilter) -> ImageFilter:

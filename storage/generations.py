@@ -20,6 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage import idempotency, ledger
 from storage.attachments import hold, put_into
+from storage.changes import Notice, Told, tell_nobody
 from storage.cursors import Page, PageRequest, cut, page_of
 from storage.database import Database
 from storage.errors import Conflict, LibraryError, NotFound, RateLimited, Unavailable
@@ -54,7 +55,7 @@ class NewGeneration:
     """What is wished for, already checked against the provider's abilities.
 
     `estimated_cost` is in US dollars, and will be reserved; `expected_seconds` is how long it will
-    take if nobody knows better.
+    take if nobody knows better, and `draws_one_by_one` says that each picture adds to that.
     """
 
     provider: str
@@ -78,6 +79,7 @@ class NewGeneration:
     notice: str | None = None
     estimated_cost: Decimal = Decimal(0)
     expected_seconds: float | None = None
+    draws_one_by_one: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Failure:
             told or error.message,
             error.remedy,
             getattr(error, "retry_after", None),
-            is_retryable=isinstance(error, Unavailable),
+            is_retryable=error.is_retryable,
         )
 
 
@@ -131,6 +133,7 @@ class Event:
 class Generations:
     """`bus` is told of every change after it is committed.
 
+    `changed` is told of an image that is attached where that was wished for.
     A viewer may have `waiting` generations in the queue, and spend what `budgets` allow.
     """
 
@@ -141,8 +144,10 @@ class Generations:
         *,
         budgets: Budgets = Budgets(),  # noqa: B008  # it is frozen
         waiting: int = 100,
+        changed: Told = tell_nobody,
     ) -> None:
         self._database = database
+        self._changed = changed
         self._jobs = jobs
         self._budgets = budgets
         self._waiting = waiting
@@ -182,9 +187,11 @@ class Generations:
         except IntegrityError:
             if use is None:
                 raise
-            # Another operation took the key while we were writing.
+            # Another request took the key while we were writing, in another month or for
+            # something else: then `recall` raises.
             async with self._database.reading() as session:
-                await idempotency.recall(session, viewer, use)
+                if earlier := await idempotency.recall(session, viewer, use):
+                    return await _found(session, viewer, earlier)
             raise
 
     async def _queue(
@@ -354,10 +361,23 @@ class Generations:
         """Tell subscribers of progress. False when the generation is final: stop then."""
         return await self._report(id, **changes) is not None
 
-    async def add_image(self, id: UUID, position: int, image_id: UUID, progress: float) -> bool:
-        """Tell of a finished image, and attach it where that was wished for. False as in report."""
+    async def add_image(
+        self,
+        id: UUID,
+        position: int,
+        image_id: UUID,
+        progress: float,
+        revised_prompt: str | None = None,
+    ) -> bool:
+        """Tell of a finished image, and attach it where that was wished for. False as in report.
+
+        `revised_prompt` is what was drawn instead of the prompt, if the provider tells.
+        """
+        changes: dict[str, Any] = {"progress": progress, "stage": "image ready"}
+        if revised_prompt:
+            changes["revised_prompt"] = revised_prompt
         async with self._database.writing() as session:
-            generation = await self._change(session, id, (), progress=progress, stage="image ready")
+            generation = await self._change(session, id, (), **changes)
             if generation is None:
                 return False
             session.add(
@@ -374,7 +394,9 @@ class Generations:
                     Content, generation.content_id, with_for_update={"key_share": True}
                 )
                 assert content is not None  # a foreign key says so
-                await put_into(session, content, [image_id], position=None, alt_text=None)
+                moved = await put_into(session, content, [image_id], position=None, alt_text=None)
+                notices = [Notice(content.workspace_id, id) for id in moved]
+                await self._changed(session, notices)
         await self._tell(id)
         return True
 
@@ -565,6 +587,7 @@ def _state(id: Any) -> Select[Any]:
 def _row(viewer: Viewer, new: NewGeneration, expected_seconds: float | None) -> Generation:
     recipe = {field.name: getattr(new, field.name) for field in fields(new)}
     count = recipe.pop("count")
+    del recipe["draws_one_by_one"]
     return Generation(
         **recipe
         | {
@@ -579,22 +602,40 @@ def _row(viewer: Viewer, new: NewGeneration, expected_seconds: float | None) -> 
 
 
 async def _usual_seconds(session: AsyncSession, viewer: Viewer, new: NewGeneration) -> float | None:
-    """The median of what the workspace's last ones took with that model, else what was told."""
-    last = await session.exec(
-        select(Generation.provider, Generation.model, Generation.started_at, Generation.finished_at)
+    """The median of what the workspace's last ones took with that model, else what was told.
+
+    Of those in the same quality, where there are any: of as many pictures, or else by the picture
+    where one is drawn after the other.
+    """
+    last = (
+        rows_of(GENERATIONS)
         .where(
-            Generation.workspace_id == viewer.workspace_id,
-            Generation.status == GenerationStatus.SUCCEEDED,
+            GENERATIONS.c.workspace_id == viewer.workspace_id,
+            GENERATIONS.c.status == GenerationStatus.SUCCEEDED,
         )
-        .order_by(col(Generation.created_at).desc(), col(Generation.id).desc())
+        .order_by(GENERATIONS.c.created_at.desc(), GENERATIONS.c.id.desc())
         .limit(50)
+        .subquery()
+    ).c
+    found = await session.exec(
+        select(last.requested_count, last.quality, last.started_at, last.finished_at).where(
+            last.provider == new.provider, last.model == new.model
+        )
     )
-    took = [
-        (finished - started).total_seconds()
-        for provider, model, started, finished in last
-        if (provider, model) == (new.provider, new.model) and started and finished
+    took: list[tuple[int, str | None, float]] = [
+        (count, quality, (finished - started).total_seconds())
+        for count, quality, started, finished in found
+        if started and finished
     ]
-    return median(took) if took else new.expected_seconds
+    took = [each for each in took if each[1] == new.quality] or took
+    equal = [seconds for count, _, seconds in took if count == new.count]
+    if not took:
+        return new.expected_seconds
+    if equal:
+        return median(equal)
+    if new.draws_one_by_one:
+        return new.count * median(seconds / count for count, _, seconds in took)
+    return median(seconds for _, _, seconds in took)
 
 
 def queue_of(provider: str) -> str:

@@ -156,15 +156,26 @@ class Jobs:
 
 
 class Worker:
-    """Runs jobs in this process: `handlers` by queue. There is one in a process, as of DBOS."""
+    """Runs jobs in this process: `handlers` by queue. There is one in a process, as of DBOS.
 
-    def __init__(self, url: URL, handlers: Mapping[str, Handler], *, embedded: bool) -> None:
+    A job that is interrupted has `seconds_to_leave`, to close what it holds.
+    """
+
+    def __init__(
+        self,
+        url: URL,
+        handlers: Mapping[str, Handler],
+        *,
+        embedded: bool,
+        seconds_to_leave: float = 10,
+    ) -> None:
         self._url = url
         self._handlers = handlers
+        self._seconds_to_leave = seconds_to_leave
         # Embedded, the next start must know its own jobs again; a shared database must never
         # take two processes for one.
         self.executor_id = "embedded" if embedded else f"worker-{uuid4()}"
-        self._running = 0
+        self._dbos: DBOS | None = None
         self._bells = {queue: _Bell() for queue in handlers}
         self._threads: list[threading.Thread] = []
 
@@ -185,18 +196,14 @@ class Worker:
             "notification_listener_polling_interval_sec": 0.05,
         }
         logging.getLogger("dbos").addFilter(_is_worth_reading)
-        dbos = DBOS(config=config)
+        self._dbos = dbos = DBOS(config=config)
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)
         async def run(queue: str, id: str) -> None:
-            self._running += 1
-            try:
-                # One step, which the handler makes repeatable by what it finds in the row.
-                await DBOS.run_step_async(
-                    {"name": "run", "preemptible": True}, self._handlers[queue], UUID(id)
-                )
-            finally:
-                self._running -= 1
+            # One step, which the handler makes repeatable by what it finds in the row.
+            await DBOS.run_step_async(
+                {"name": "run", "preemptible": True}, self._handlers[queue], UUID(id)
+            )
 
         DBOS.listen_queues([])  # they are looked into below
         DBOS.launch()
@@ -225,21 +232,35 @@ class Worker:
             self._bells[queue].ring()
 
     async def stop(self, *, drain_seconds: float) -> None:
-        """Take no more work, wait for what runs, and leave the rest to the next start."""
-        if self._running:
-            log.info("worker.draining running=%s seconds=%s", self._running, drain_seconds)
-        drain = int(drain_seconds) if self._running else 0
+        """Take no more work, wait for what runs, and interrupt the rest, for the next start.
 
-        def destroy() -> None:
-            for bell in self._bells.values():
-                bell.set()
-            for thread in self._threads:
-                thread.join(timeout=10)  # it may wait for a database that is away
-            DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=drain)
-
-        # Not on the loop: it sleeps, and the jobs it waits for need the loop.
-        await to_thread.run_sync(destroy)
+        No job uses anything afterwards. Of one that is interrupted the engine notes nothing, so
+        that it counts as running until this process is known to be gone, and then runs again.
+        """
+        if self._dbos is None:
+            return
+        await to_thread.run_sync(self._take_no_more, self._dbos)
+        running = set(self._dbos._workflow_tasks)
+        if running:
+            log.info("worker.draining running=%s seconds=%s", len(running), drain_seconds)
+            _, running = await asyncio.wait(running, timeout=drain_seconds)
+        if running:
+            log.warning("worker.interrupted jobs=%s", len(running))
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=self._seconds_to_leave)
+        if running:
+            log.error("worker.left jobs=%s", len(running))
+        # Not on the loop: it sleeps.
+        await to_thread.run_sync(partial(DBOS.destroy, destroy_registry=True))
         logging.getLogger("dbos").removeFilter(_is_worth_reading)
+
+    def _take_no_more(self, dbos: DBOS) -> None:
+        """Blocks."""
+        for event in (*self._bells.values(), *dbos.background_thread_stop_events):
+            event.set()
+        for thread in self._threads:
+            thread.join(timeout=10)  # it may wait for a database that is away
 
 
 class _Bell(threading.Event):
@@ -360,6 +381,8 @@ def _lock_of(executor_id: str) -> int:
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-    """DBOS logs every cancelled job with a traceback, as if it were a fault."""
+    """DBOS logs every cancelled job, twice or with a traceback, as if that were a fault."""
     fault = record.exc_info[1] if record.exc_info else None
-    return not isinstance(fault, dbos_error.DBOSWorkflowCancelledError | asyncio.CancelledError)
+    if isinstance(fault, dbos_error.DBOSWorkflowCancelledError | asyncio.CancelledError):
+        return False
+    return not record.getMessage().startswith("Asyncio task cancelled")

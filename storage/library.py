@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage import facets, idempotency
-from storage.changes import Told, tell_nobody
+from storage.changes import Notice, Told, tell_nobody
 from storage.database import Database
 from storage.errors import Conflict, NotFound
 from storage.facets import Count, Facet
@@ -226,9 +226,9 @@ class Library:
             if use:
                 await idempotency.remember(session, viewer, use, id)
             trashed = await twin_of(session, viewer, arrival, in_trash=True)
+            await self._changed(session, [Notice(viewer.workspace_id, id, is_new=True)])
             reach("image.inserted")
         reach("image.kept")
-        await self._changed([id])
         return Added(image, duplicate_of=trashed)
 
     async def clean(self, data: bytes, *, mark: Mark | None = None) -> tuple[bytes, str]:
@@ -343,7 +343,7 @@ class Library:
                 image.tag_rows = [kept.get(tag) or ImageTag(image_id=id, tag=tag) for tag in names]
             if changes:
                 await touch(session, image)
-        await self._changed([id])
+            await self._changed(session, [Notice(viewer.workspace_id, id)])
         return image
 
 

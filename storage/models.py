@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy import Enum as EnumColumn
 from sqlmodel import Column, Field, Relationship, SQLModel
 
-from storage.words import fold
+from storage.words import MAX_NAME, fold
 
 
 class ObjectState(StrEnum):
@@ -99,6 +99,18 @@ class Dollars(TypeDecorator[Decimal]):
 def micros(amount: Decimal) -> int:
     """Millionths of a dollar."""
     return int((amount * 1_000_000).to_integral_value(ROUND_HALF_UP))
+
+
+class FoldedName(TypeDecorator[str]):
+    """A folded filename, of which only as much is kept as fits in an index (`MAX_NAME`)."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or len(value) * 4 <= MAX_NAME:
+            return value
+        return value.encode()[:MAX_NAME].decode(errors="ignore")
 
 
 def now() -> datetime:
@@ -238,6 +250,9 @@ def _folded_filename(context: Any) -> str:
     return fold(context.get_current_parameters()["filename"])
 
 
+BY_SIGNS: dict[str, Any] = {"postgresql_ops": {"folded_filename": 'COLLATE "C"'}}
+"""By the signs' numbers, as SQLite does it; PostgreSQL by the language it was made for, else."""
+
 LIVE = text("deleted_at IS NULL")
 TRASHED = text("deleted_at IS NOT NULL")
 
@@ -292,6 +307,7 @@ class Image(Picture, table=True):
         _index("trash_by_place", "workspace_id", "place", "id", where=TRASHED),
         _index("images_by_updated_at", "workspace_id", "updated_at", "id"),
         _index("images_by_filename", "workspace_id", "filename", "id"),
+        _index("images_by_name", "workspace_id", "folded_filename", "id", **BY_SIGNS),
         _index("images_by_byte_size", "workspace_id", "byte_size", "id"),
         _index("images_by_width", "workspace_id", "width"),
         _index("images_by_height", "workspace_id", "height"),
@@ -317,7 +333,7 @@ class Image(Picture, table=True):
     is_ai_generated: bool = False
     filename: str = Field(default="", max_length=255)
     folded_filename: str = Field(
-        default=None, sa_column=Column(Text, nullable=False, default=_folded_filename)
+        default=None, sa_column=Column(FoldedName, nullable=False, default=_folded_filename)
     )
     title: str = Field(default="", max_length=255)
     alt_text: str | None = Field(default=None, max_length=1000)
@@ -352,13 +368,13 @@ class Image(Picture, table=True):
             "lazy": "selectin",
             "cascade": "all, delete-orphan",
             "passive_deletes": True,
-            "order_by": "ImageTag.tag",
         }
     )
 
     @property
     def tags(self) -> list[str]:
-        return [row.tag for row in self.tag_rows]
+        """In alphabetical order, which is the same on every database."""
+        return sorted(row.tag for row in self.tag_rows)
 
 
 class ImageCount(SQLModel, table=True):

@@ -16,9 +16,12 @@ import asyncpg
 log = logging.getLogger(__name__)
 
 State = TypeVar("State")
+Message = TypeVar("Message")
+
 PROGRESS = "darkroom_progress"
-LIBRARY = "darkroom_library"
-"""Channels: the ids that are told are those of generations, or of images."""
+"""The channel on which the ids of generations are told."""
+
+SECONDS_TO_FLUSH = 3.0
 
 
 class Bus(Protocol):
@@ -138,14 +141,24 @@ class Outbox:
     def __init__(self) -> None:
         self._ids: set[UUID] = set()
         self._filled = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
 
     def put(self, id: UUID) -> None:
         self._ids.add(id)
         self._filled.set()
+        self._sent.clear()
 
     async def wait(self) -> None:
         """Until there is something to send."""
         await self._filled.wait()
+
+    async def flush(self) -> None:
+        try:
+            async with asyncio.timeout(SECONDS_TO_FLUSH):
+                await self._sent.wait()
+        except TimeoutError:
+            log.warning("progress.unsent jobs=%s", len(self._ids))
 
     @contextmanager
     def emptied(self) -> Iterator[list[str]]:
@@ -158,60 +171,91 @@ class Outbox:
             self._ids |= ids
             self._filled.set()
             raise
+        if not self._ids:  # else more was put in meanwhile
+            self._sent.set()
 
 
-class PostgresBus:
-    """LISTEN and NOTIFY on a connection of its own. `heard(None)` means: anything may have changed.
+class PostgresListener(Generic[Message]):
+    """LISTEN on a connection of its own. `heard(None)` means: anything may have been said.
+
+    `parse` makes a message of what was told on the channel, and raises ValueError if it is none.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        channel: str,
+        parse: Callable[[str], Message],
+        heard: Callable[[Message | None], None],
+    ) -> None:
+        self._dsn = dsn
+        self._channel = channel
+        self._parse = parse
+        self._heard = heard
+
+    async def run(self) -> None:
+        """Serve until cancelled; connect again whenever the connection is lost."""
+        while True:
+            try:
+                await self._connect()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
+                log.warning("progress.bus_lost channel=%s reason=%s", self._channel, fault)
+                await asyncio.sleep(1)
+
+    async def _connect(self) -> None:
+        connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=5)
+        try:
+            await connection.add_listener(self._channel, self._receive)
+            self._heard(None)  # whatever was said while nobody listened
+            while True:
+                await self._serve(connection)
+        finally:
+            connection.terminate()
+
+    async def _serve(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """What is done again and again while the connection stands."""
+        await asyncio.sleep(5)
+        await connection.execute("SELECT 1")  # is anybody there?
+
+    def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        try:
+            message = self._parse(str(payload))
+        except ValueError:
+            log.warning("progress.no_message channel=%s", self._channel)
+            return
+        self._heard(message)
+
+
+class PostgresBus(PostgresListener[UUID]):
+    """LISTEN and NOTIFY on one connection.
 
     Messages of one process within `coalesce` seconds are sent as one statement, since NOTIFY takes
     a lock that all of the server's commits share.
     """
 
     def __init__(
-        self,
-        dsn: str,
-        heard: Callable[[UUID | None], None],
-        *,
-        channel: str = PROGRESS,
-        coalesce: float = 0.02,
+        self, dsn: str, heard: Callable[[UUID | None], None], *, coalesce: float = 0.02
     ) -> None:
-        self._dsn = dsn
-        self._heard = heard
-        self._channel = channel
+        super().__init__(dsn, PROGRESS, UUID, heard)
         self._coalesce = coalesce
         self._outbox = Outbox()
 
     async def tell(self, id: UUID) -> None:
         self._outbox.put(id)
 
-    async def run(self) -> None:
-        """Listen and send until cancelled; connect again whenever the connection is lost."""
-        while True:
-            try:
-                await self._serve()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
-                log.warning("progress.bus_lost reason=%s", fault)
-                await asyncio.sleep(1)
+    async def flush(self) -> None:
+        """Wait until all that was told is sent, or a server that is away has had its time."""
+        await self._outbox.flush()
 
-    async def _serve(self) -> None:
-        connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=5)
+    async def _serve(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         try:
-            await connection.add_listener(self._channel, self._receive)
-            self._heard(None)  # whatever was said while nobody listened
-            while True:
-                try:
-                    async with asyncio.timeout(5):
-                        await self._outbox.wait()
-                except TimeoutError:
-                    await connection.execute("SELECT 1")  # is anybody there?
-                    continue
-                await asyncio.sleep(self._coalesce)
-                with self._outbox.emptied() as ids:
-                    await connection.execute(
-                        "SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id", self._channel, ids
-                    )
-        finally:
-            connection.terminate()
-
-    def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self._heard(UUID(str(payload)))
+            async with asyncio.timeout(5):
+                await self._outbox.wait()
+        except TimeoutError:
+            await connection.execute("SELECT 1")  # is anybody there?
+            return
+        await asyncio.sleep(self._coalesce)
+        with self._outbox.emptied() as ids:
+            await connection.execute(
+                "SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id", self._channel, ids
+            )

@@ -16,11 +16,15 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import asyncpg as postgresql
 from sqlalchemy.engine import URL
 
+from storage.errors import Unavailable
 from storage.statements import Prepared, Statements, Term
 
 log = logging.getLogger(__name__)
 
 Rows = Sequence[Sequence[Any]]
+
+LONGEST = 30
+"""Seconds that a reading may take."""
 
 GONE = (
     asyncpg.PostgresConnectionError,
@@ -33,7 +37,7 @@ GONE = (
 
 class Reader(Protocol):
     async def fetch(self, wanted: Term) -> Rows:
-        """Raises what the driver raises."""
+        """Raises what the driver raises, and Unavailable for what takes too long."""
         ...
 
     async def close(self) -> None: ...
@@ -55,8 +59,9 @@ class SqliteReader:
     """Of SQLite's machine between two looks at the clocks: 0.1 ms or less."""
     THREADS = 4
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, longest: float = LONGEST) -> None:
         self._path = url.database or ":memory:"
+        self._longest = longest
         self._statements = Statements(sqlite.dialect())
         self._here: sqlite3.Connection | None = None
         self._began = self._worked = 0.0
@@ -96,9 +101,14 @@ class SqliteReader:
 
     def _in_time(self, prepared: Prepared, parameters: Sequence[Any]) -> Rows:
         connection = self._idle.pop() if self._idle else self._connect(wait=30)
-        began = time.thread_time()
+        began, last = time.thread_time(), time.perf_counter() + self._longest
+        connection.set_progress_handler(lambda: time.perf_counter() > last, self.STEPS)
         try:
             return connection.execute(prepared.sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise _took_too_long(self._longest) from None
         finally:
             self._idle.append(connection)
             # With other values it may take longer, or not as long.
@@ -138,14 +148,15 @@ class PostgresReader:
     WAIT = 10
     """Seconds until one of the connections is free."""
 
-    def __init__(self, url: URL, *, pool_size: int) -> None:
+    def __init__(self, url: URL, *, pool_size: int, longest: float = LONGEST) -> None:
         make_dialect: Any = postgresql.dialect  # it has no types
         dialect = make_dialect()
         self._statements = Statements(dialect)
         arguments: dict[str, Any] = dialect.create_connect_args(url)[1]
         arguments.setdefault("server_settings", {}).update(self.SETTINGS)
-        self._arguments = {"timeout": 5, "command_timeout": 30} | arguments
+        self._arguments = {"timeout": 5, "command_timeout": longest} | arguments
         self._size = pool_size
+        self._longest = longest
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -167,6 +178,8 @@ class PostgresReader:
             connection = await pool.acquire()
         try:
             return await connection.fetch(sql, *parameters)
+        except TimeoutError:
+            raise _took_too_long(self._longest) from None
         finally:
             await pool.release(connection)
 
@@ -182,6 +195,13 @@ class PostgresReader:
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
+
+
+def _took_too_long(seconds: float) -> Unavailable:
+    return Unavailable(
+        f"The database did not find this within {seconds:g} seconds. Ask for less: fewer values "
+        "in the filter, a shorter range of dates, or no totals."
+    )
 
 
 async def _nothing(connection: object) -> None:

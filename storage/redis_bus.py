@@ -34,7 +34,6 @@ class RedisBus:
         url: str,
         heard: Callable[[UUID | None], None],
         *,
-        channel: str = PROGRESS,
         prefix: str = "",
         coalesce: float = 0.02,
         seconds: float = 5.0,
@@ -47,13 +46,17 @@ class RedisBus:
             retry=Retry(NoBackoff(), 0),
         )
         self._heard = heard
-        self._channel = prefix + channel
+        self._channel = prefix + PROGRESS
         self._coalesce = coalesce
         self._seconds = seconds
         self._outbox = Outbox()
 
     async def tell(self, id: UUID) -> None:
         self._outbox.put(id)
+
+    async def flush(self) -> None:
+        """Wait until all that was told is sent, or a server that is away has had its time."""
+        await self._outbox.flush()
 
     async def run(self) -> None:
         """Listen and send until cancelled; connect again whenever a connection is lost."""

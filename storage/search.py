@@ -13,14 +13,11 @@ from sqlalchemy import JSON, Dialect, Select, TypeDecorator, func, literal
 from sqlalchemy import select as rows_of
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from storage.conditions import EVERY, TAGS, Crowd, Found, crowds, matching, placed, with_tag
 from storage.cursors import Page, PageRequest, cut, cut_by, edge, page_along, page_of
 from storage.errors import Rejected
 from storage.filters import (
-    EVERY,
-    TAGS,
     Between,
-    Crowd,
-    Found,
     ImageFilter,
     Named,
     Numbers,
@@ -28,14 +25,10 @@ from storage.filters import (
     Text,
     Usage,
     check,
-    crowds,
-    kept,
-    matching,
     moment,
     parts,
-    placed,
     searched,
-    with_tag,
+    tag_of,
 )
 from storage.inverted import (
     IMAGES,
@@ -88,9 +81,11 @@ FIELDS: Final = frozenset({*IMAGES.c.keys(), "tags"}) - {
 
 
 class SortField(StrEnum):
+    """The filename counts in any case, with or without accents."""
+
     CREATED_AT = "created_at"
     UPDATED_AT = "updated_at"
-    FILENAME = "filename"
+    FILENAME = "folded_filename"
     BYTE_SIZE = "byte_size"
     RELEVANCE = "relevance"
 
@@ -150,6 +145,8 @@ class Search:
             case SortField.RELEVANCE:
                 points = self._points()
                 keys = (points, IMAGES.c.place, IMAGES.c.id)
+            case SortField.FILENAME:
+                keys = (_by_signs(IMAGES.c.folded_filename, self.shelf), IMAGES.c.id)
             case field:
                 keys = (IMAGES.c[field.value], IMAGES.c.id)
         if self.few:  # so they are put in order, as no index gives it
@@ -312,8 +309,17 @@ def _tags(is_sqlite: bool) -> Any:
     if is_sqlite:
         mine = rows_of(func.json_group_array(TAGS.c.tag, type_=_InOrder))
         return mine.where(TAGS.c.image_id == IMAGES.c.id).scalar_subquery().label("tags")
-    mine = rows_of(TAGS.c.tag).where(TAGS.c.image_id == IMAGES.c.id).order_by(TAGS.c.tag)
+    mine = rows_of(TAGS.c.tag).where(TAGS.c.image_id == IMAGES.c.id).order_by(_collated(TAGS.c.tag))
     return func.array(mine.scalar_subquery(), type_=ARRAY(TAGS.c.tag.type)).label("tags")
+
+
+def _by_signs(column: Any, shelf: Shelf) -> Hashable:
+    """The column by its signs' numbers: PostgreSQL orders by the language it was made for, else."""
+    return column if shelf.is_sqlite else Term(_collated, column)
+
+
+def _collated(column: Any) -> Any:
+    return column.collate("C")
 
 
 class _InOrder(TypeDecorator[list[str]]):
@@ -337,7 +343,7 @@ def _only_tag(tags: Tagged) -> str | None:
     """A tag that every image must have."""
     for names in (tags.all, tags.any if tags.any and len(tags.any) == 1 else None):
         if names:
-            return kept(names[0])
+            return tag_of(names[0])
     return None
 
 

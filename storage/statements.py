@@ -16,7 +16,6 @@ A term's functions stand at the top of a module, or are SQLAlchemy's and Python'
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
@@ -24,8 +23,10 @@ from sqlalchemy import Dialect, Float, Numeric, Uuid, bindparam
 from sqlalchemy.types import TypeEngine
 from sqlmodel.sql.sqltypes import UTCDateTime
 
-SIZE = 1000
+SIZE = 500
 """Statements that are kept: they differ in filters, sorts and fields, so clients use few."""
+LARGEST = 150
+"""Parameters of one that is kept, so that all of them take some tens of MB at most."""
 
 
 class Given:
@@ -77,6 +78,11 @@ class Prepared:
     """Those that the driver does not read as what they are."""
     takes_long: bool = False
     """For whoever runs it to remember."""
+    last_use: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self._values)
 
     def parameters(self, wanted: Term) -> list[Any]:
         """Of a term that is equal to the one it was made for."""
@@ -101,7 +107,26 @@ class Statements:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self.prepared = lru_cache(SIZE)(self._prepare)
+        self._kept: dict[Term, Prepared] = {}
+        self._uses = 0
+
+    @property
+    def kept(self) -> int:
+        return len(self._kept)
+
+    def prepared(self, wanted: Term) -> Prepared:
+        """Made, and kept unless it is very large."""
+        prepared = self._kept.get(wanted)
+        if prepared is None:
+            prepared = self._prepare(wanted)
+            if prepared.size > LARGEST:
+                return prepared
+            if len(self._kept) >= SIZE:
+                del self._kept[min(self._kept, key=lambda term: self._kept[term].last_use)]
+            self._kept[_without_values(wanted)] = prepared
+        self._uses += 1
+        prepared.last_use = self._uses
+        return prepared
 
     def _prepare(self, wanted: Term) -> Prepared:
         numbers: dict[str, int] = {}
@@ -155,6 +180,15 @@ def _uuid(stored: str | None) -> UUID | None:
 
 def _time(stored: str | None) -> datetime | None:
     return None if stored is None else datetime.fromisoformat(stored + "Z")
+
+
+def _without_values(part: Any) -> Any:
+    """Equal to it, and without what somebody sent: that may be large, and is nobody else's."""
+    if type(part) is Given:
+        return Given(None, part.type)
+    if type(part) is Term:
+        return Term(part.write, *map(_without_values, part.arguments))
+    return tuple(map(_without_values, part)) if type(part) is tuple else part
 
 
 def _given(part: Any) -> Iterator[Given]:

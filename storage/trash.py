@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from storage.attachments import MAX_ATTACHMENTS, attached_to, detach, lock_contents, put_into
-from storage.changes import Told, tell_nobody
+from storage.changes import Notice, Told, tell_nobody
 from storage.database import Database
 from storage.errors import (
     Conflict,
@@ -78,11 +78,11 @@ class Trash:
             ]
             if not dry_run:
                 going = [each for each in outcomes if each.image and not each.failure]
-                await _put_into_trash(session, going)
+                moved = await _put_into_trash(session, going)
+                await self._tell(session, viewer, outcomes, moved)
                 reach("trash.deleting")
         if not dry_run:
             reach("trash.deleted")
-            await self._tell(outcomes)
         return outcomes
 
     async def restore(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Outcome]:
@@ -98,11 +98,11 @@ class Trash:
                     images = await _locked(session, viewer, wanted)
                     outcomes = [await _restored(session, id, images.get(id)) for id in wanted]
                     restored = [each.id for each in outcomes if each.failure is None]
-                    await _put_back(session, restored)
+                    moved = await _put_back(session, restored)
+                    await self._tell(session, viewer, outcomes, moved)
                 break
             except IntegrityError:
                 continue  # the same bytes came while we looked: now they are seen
-        await self._tell(outcomes)
         return outcomes
 
     async def purge(self, viewer: Viewer, ids: Sequence[UUID]) -> list[Outcome]:
@@ -117,8 +117,8 @@ class Trash:
             await self._purge(
                 session, [each.image for each in outcomes if each.image and not each.failure]
             )
+            await self._tell(session, viewer, outcomes)
         reach("purge.doomed")
-        await self._tell(outcomes)
         for outcome in outcomes:
             if outcome.failure is None:
                 await self._keeper.purge(outcome.id)
@@ -136,7 +136,8 @@ class Trash:
             )
             expired = rows.all()
             await self._purge(session, expired)
-        await self._changed([image.id for image in expired])
+            notices = [Notice(image.workspace_id, image.id) for image in expired]
+            await self._changed(session, notices)
         for image in expired:
             await self._keeper.purge(image.id)
         return len(expired)
@@ -148,8 +149,16 @@ class Trash:
         for image in images:
             await self._keeper.doom_image(session, image.id)
 
-    async def _tell(self, outcomes: Sequence[Outcome]) -> None:
-        await self._changed([each.id for each in outcomes if each.failure is None])
+    async def _tell(
+        self,
+        session: AsyncSession,
+        viewer: Viewer,
+        outcomes: Sequence[Outcome],
+        moved: Collection[UUID] = (),
+    ) -> None:
+        """Of the images that came or went, and of those that have another place by it."""
+        ids = dict.fromkeys([*(each.id for each in outcomes if each.failure is None), *moved])
+        await self._changed(session, [Notice(viewer.workspace_id, id) for id in ids])
 
 
 def _bounded(ids: Sequence[UUID]) -> list[UUID]:
@@ -206,7 +215,8 @@ def _deletion(
     return Outcome(id, image, attachments)
 
 
-async def _put_into_trash(session: AsyncSession, outcomes: Sequence[Outcome]) -> None:
+async def _put_into_trash(session: AsyncSession, outcomes: Sequence[Outcome]) -> set[UUID]:
+    """Says which images have lost their places, or have another one."""
     for outcome in outcomes:
         if outcome.image and outcome.image.deleted_at is None:
             outcome.image.deleted_at = now()
@@ -221,7 +231,7 @@ async def _put_into_trash(session: AsyncSession, outcomes: Sequence[Outcome]) ->
                 alt_text_override=attachment.alt_text_override,
             )
         )
-    await detach(session, attachments)
+    return await detach(session, attachments)
 
 
 async def _restored(session: AsyncSession, id: UUID, image: Image | None) -> Outcome:
@@ -244,8 +254,11 @@ async def _restored(session: AsyncSession, id: UUID, image: Image | None) -> Out
     return Outcome(id, image)
 
 
-async def _put_back(session: AsyncSession, image_ids: Sequence[UUID]) -> None:
-    """Attach images where they were, as far as those contents are there and have room."""
+async def _put_back(session: AsyncSession, image_ids: Sequence[UUID]) -> set[UUID]:
+    """Attach images where they were, as far as those contents are there and have room.
+
+    Says which images have another place by it.
+    """
     places = (
         await session.exec(
             select(FormerPlace)
@@ -255,12 +268,13 @@ async def _put_back(session: AsyncSession, image_ids: Sequence[UUID]) -> None:
     ).all()
     contents = await lock_contents(session, {place.content_id for place in places})
     by_id = {content.id: content for content in contents}
+    moved = set()
     for place in places:
         content = by_id[place.content_id]
         attached = await attached_to(session, content)
         is_there = any(each.image_id == place.image_id for each in attached)
         if not is_there and len(attached) < MAX_ATTACHMENTS:
-            await put_into(
+            moved |= await put_into(
                 session,
                 content,
                 [place.image_id],
@@ -269,6 +283,7 @@ async def _put_back(session: AsyncSession, image_ids: Sequence[UUID]) -> None:
             )
         await session.delete(place)
     await session.flush()
+    return moved
 
 
 def _purging(id: UUID, image: Image | None) -> Outcome:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from storage.changes import Told, tell_nobody
+from storage.changes import Notice, Told, tell_nobody
 from storage.database import Database
 from storage.errors import Conflict, DuplicateImage, NotFound
 from storage.inputs import check_version, checked_text
@@ -115,7 +115,7 @@ class Versions:
             await touch(session, image)
             await session.flush()
             await self._forget_the_oldest(session, id)
-        await self._changed([id])
+            await self._changed(session, [Notice(viewer.workspace_id, id)])
         return Added(image)
 
     async def _replace(self, session: AsyncSession, image: Image, arrival: Arrival) -> None:

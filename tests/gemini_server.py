@@ -88,9 +88,10 @@ class GeminiServer:
         """What becomes of the next calls, one after the other; None is as it should be.
 
         minute, day, billing, credits, exhausted (429 each); unauthenticated, denied, country,
-        internal, overloaded, html; finish:REASON and block:REASON (without a picture), silence
-        (no candidates), bad-base64, broken-json; hang, cut (before an answer), torn (half an
-        answer), moved.
+        internal, overloaded; told:CODE:STATUS (in their own words); finish:REASON and block:REASON
+        (without a picture), silence (no candidates), bad-base64, broken-json; hang, cut (before an
+        answer), torn (half an answer), moved; page:STATUS, json:STATUS and torn-page:STATUS (from a
+        machine in between).
         """
         self._failures = deque(how)
 
@@ -159,8 +160,16 @@ class GeminiServer:
                 raise Complaint(500, "INTERNAL", "An internal error has occurred.")
             case ["overloaded"]:
                 raise Complaint(503, "UNAVAILABLE", "The model is overloaded.")
-            case ["html"]:
-                return web.Response(status=502, text="<html>", content_type="text/html")
+            case ["told", code, status]:
+                raise Complaint(int(code), status, f"It is {status}.")
+            case ["page", status]:
+                return web.Response(status=int(status), text="<html>", content_type="text/html")
+            case ["json", status]:
+                told = {"error": {"message": "Gateway Timeout", "type": "timeout"}}
+                return web.json_response(told, status=int(status))
+            case ["torn-page", status]:
+                page = web.Response(status=int(status), text="<html>" * 9)
+                return await _tear(request, page)
             case ["finish", reason]:
                 return _told([{"text": "I would rather not."}], reason)
             case ["block", reason]:

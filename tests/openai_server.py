@@ -230,9 +230,11 @@ class OpenAIServer:
             await response.write(f"event: {kind}.{event}\ndata: {json.dumps(body)}\n\n".encode())
 
         try:
-            for index in range(0 if failure == "no_partials" else partials):
+            for index in range(0 if failure in WITHOUT_PREVIEWS else partials):
                 await asyncio.sleep(self.seconds)
                 data = picture(size[0] // 8, size[1] // 8, told["output_format"], index)
+                if failure == "rate_after_broken_preview":
+                    data = "a"
                 await tell("partial_image", b64_json=data, partial_image_index=index)
                 if failure == "cut_stream":
                     assert request.transport is not None  # it is connected
@@ -240,9 +242,12 @@ class OpenAIServer:
                     return response
             await asyncio.sleep(3600 if failure == "silent_stream" else self.seconds)
             try:
-                if failure == "error_in_stream":
+                if failure in ("error_in_stream", "error_after_previews"):
                     raise Refusal(500, None, "The server had an error.", type="server_error")
-                if failure == "rate_in_stream":
+                if failure == "quota_after_previews":
+                    words = "You exceeded your quota."
+                    raise Refusal(429, "insufficient_quota", words, type="insufficient_quota")
+                if failure.startswith("rate_"):
                     raise Refusal(429, "rate_limit_exceeded", "Too many images.", type="tokens")
                 _check_words(asked.fields["prompt"], OUTPUT_TRIGGER)
             except Refusal as refusal:
@@ -373,13 +378,25 @@ async def _overloaded(request: web.Request) -> web.StreamResponse:
     raise Refusal(503, None, message, type="server_error", headers={"retry-after": "7"})
 
 
-async def _html(request: web.Request) -> web.StreamResponse:
-    page = "<html><h1>502 Bad Gateway</h1></html>"
-    return web.Response(status=502, text=page, content_type="text/html")
+def _page(status: int) -> Handler:
+    """From somebody in between, who takes us for a browser."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        page = f"<html><h1>{status}</h1></html>"
+        return web.Response(status=status, text=page, content_type="text/html")
+
+    return answer
 
 
 async def _gateway_timeout(request: web.Request) -> web.StreamResponse:
     return web.Response(status=504, text="upstream request timeout", content_type="text/plain")
+
+
+async def _problem(request: web.Request) -> web.StreamResponse:
+    """From somebody in between, who has read that we take JSON."""
+    title = "Error 520: Web server is returning an unknown error"
+    problem = {"type": "about:blank", "title": title, "status": 520, "detail": "Try again."}
+    return web.json_response(problem, status=520, content_type="application/problem+json")
 
 
 async def _welcome(request: web.Request) -> web.StreamResponse:
@@ -427,8 +444,9 @@ FAILURES: dict[str, Handler | None] = {
     "unprocessable": _unprocessable,
     "server_error": _server_error,
     "overloaded": _overloaded,
-    "html": _html,
+    **{f"page_{status}": _page(status) for status in (408, 500, 502, 503, 504, 520, 524)},
     "gateway_timeout": _gateway_timeout,
+    "problem": _problem,
     "welcome": _welcome,
     "redirect": _redirect,
     "hang": _hang,
@@ -438,7 +456,11 @@ FAILURES: dict[str, Handler | None] = {
     "cut_stream": None,
     "silent_stream": None,
     "error_in_stream": None,
+    "error_after_previews": None,
     "rate_in_stream": None,
+    "rate_after_previews": None,
+    "rate_after_broken_preview": None,
+    "quota_after_previews": None,
     "nonsense_in_stream": None,
     "no_partials": None,
     "one_missing": None,
@@ -446,6 +468,8 @@ FAILURES: dict[str, Handler | None] = {
     "broken_picture": None,
 }
 """Those without a handler show while the picture is drawn, after the request was found right."""
+
+WITHOUT_PREVIEWS = ("no_partials", "error_in_stream", "rate_in_stream")
 
 
 # ---- What is checked -----------------------------------------------------------------------------
@@ -508,6 +532,7 @@ async def _form(request: web.Request) -> tuple[dict[str, Any], list[Sent]]:
     files: list[Sent] = []
     async for part in await request.multipart():
         assert isinstance(part, BodyPartReader)  # no nested parts
+        part.chunk_size = 2**26  # of smaller ones it hands rests back, which aiohttp warns of
         name = str(part.name)
         if part.filename is None:
             fields[name] = await part.text()
@@ -556,14 +581,23 @@ def picture(width: int, height: int, format: str = "png", number: int = 0) -> st
 # ---- Servers with open models --------------------------------------------------------------------
 
 
+OPEN_MODELS = ("flux-dev", "z-image")
+STRICT = ("vllm", "litellm")
+"""Who does not know a model that they do not list; the others draw with what they have."""
+
+
 class CompatibleServer:
-    """One `dialect` of those that differ: `sd.cpp`, `localai`, `vllm`, `sglang` or `litellm`."""
+    """One `dialect` of those that differ: `sd.cpp`, `localai`, `vllm`, `sglang` or `litellm`.
+
+    With `pictures_at`, it gives no pictures but URLs of them, that begin so.
+    """
 
     def __init__(self, dialect: str) -> None:
         self.dialect = dialect
         self.url = ""
         self.requests: list[Asked] = []
         self.fails = False
+        self.pictures_at: str | None = None
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -581,10 +615,11 @@ class CompatibleServer:
         return self._draw(Asked("edits", request.headers, *(await _form(request))))
 
     async def _content(self, request: web.Request) -> web.Response:
-        return web.Response(body=encoded(Image.new("RGB", (64, 64)), "PNG"))
+        body = encoded(Image.new("RGB", (64, 64)), "PNG")
+        return web.Response(body=body, content_type="image/png")
 
     async def _list(self, request: web.Request) -> web.Response:
-        entries = [{"id": name, "object": "model"} for name in ("flux-dev", "z-image")]
+        entries = [{"id": name, "object": "model"} for name in OPEN_MODELS]
         return web.json_response({"object": "list", "data": entries})
 
     def _draw(self, asked: Asked) -> web.Response:
@@ -594,9 +629,15 @@ class CompatibleServer:
             return self._failure()
         if self.dialect == "sglang" and fields.get("response_format") == "url":
             return web.json_response({"detail": "response_format=url needs a store"}, status=400)
+        if self.dialect in STRICT and fields["model"] not in OPEN_MODELS:
+            error = {"message": f"The model `{fields['model']}` does not exist.", "code": 404}
+            return web.json_response({"error": error}, status=404)
         size = _size(fields["size"])
         pictures: list[dict[str, Any]] = []
         for number in range(int(fields["n"])):
+            if self.pictures_at is not None:
+                pictures.append({"url": f"{self.pictures_at}/v1/images/{number}/content"})
+                continue
             wants_url = self.dialect == "localai" and fields.get("response_format") != "b64_json"
             if wants_url or (self.dialect == "sglang" and asked.endpoint == "edits"):
                 pictures.append({"url": f"/v1/images/{number}/content"})

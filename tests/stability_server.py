@@ -118,9 +118,10 @@ class StabilityServer:
     def fail_with(self, *how: str | None) -> None:
         """What becomes of the next calls, one after the other; None is as it should be.
 
-        rate, rate:SECONDS (says for how long), error, html, forbidden, gone (of a result), as-json,
-        broken-json, hang, cut (before an answer), torn (half an answer), endless,
-        moved.
+        told:STATUS:NAME (in their own words), rate, rate:SECONDS (says for how long), error,
+        forbidden, gone (of a result), as-json, broken-json, hang, cut (before an answer), torn
+        (half an answer), endless, moved; page:STATUS, json:STATUS and torn-page:STATUS (from a
+        machine in between).
         """
         self._failures = deque(how)
 
@@ -169,8 +170,16 @@ class StabilityServer:
                 raise Complaint(429, "rate_limit_exceeded", "slow down", headers=headers)
             case ["error"]:
                 raise Complaint(500, "internal_error", "An unexpected server error has occurred")
-            case ["html"]:
-                return web.Response(status=502, text="<html>", content_type="text/html")
+            case ["told", status, name]:
+                raise Complaint(int(status), name, f"it is {name}")
+            case ["page", status]:
+                return web.Response(status=int(status), text="<html>", content_type="text/html")
+            case ["json", status]:
+                words = {"message": "Endpoint request timed out"}
+                return web.json_response(words, status=int(status))
+            case ["torn-page", status]:
+                page = web.Response(status=int(status), text="<html>" * 9)
+                return await _tear(request, page)
             case ["forbidden"]:
                 raise Complaint(403, "forbidden", "this key may not do that")
             case ["gone"]:

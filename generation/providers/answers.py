@@ -39,12 +39,22 @@ BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, whatever its status. Names of headers are in any case."""
+    """What came back to a GET or a POST, whatever its status. Names of headers are in any case."""
 
+    method: str
     status: int
     headers: Mapping[str, str]
     media_type: str
     body: bytes
+
+    @property
+    def may_hide_a_picture(self) -> bool:
+        """Whether one may have been made all the same, unless the provider itself says no.
+
+        A machine in between answers so where it would not wait any longer, or did not understand
+        what it was to pass on. What it does not let pass has reached nobody.
+        """
+        return self.status < 300 or self.status == 408 or self.status >= 500
 
     def retry_after(self, otherwise: float) -> float:
         """Seconds, where they are told as such."""
@@ -93,15 +103,12 @@ async def ask(
                 if answer.status < 400:
                     raise
                 body = b""  # of a failure the status is enough
-            return Answer(answer.status, answer.headers, answer.content_type, body)
+            return Answer(method, answer.status, answer.headers, answer.content_type, body)
     except NOT_CONNECTED as fault:
         log.warning("provider.unreachable provider=%s reason=%s", provider, type(fault).__name__)
         raise NotSent(f"{provider} cannot be reached.") from None
     except BROKEN as fault:
-        log.warning("provider.lost provider=%s reason=%s", provider, type(fault).__name__)
-        if method == "GET":
-            raise ProviderUnavailable(f"{provider} does not answer.") from None
-        raise lost(provider) from None
+        raise unheard(provider, method, type(fault).__name__) from None
 
 
 async def _body(answer: aiohttp.ClientResponse) -> bytes:
@@ -111,6 +118,14 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_ANSWER:
             raise aiohttp.ClientPayloadError("more than any picture")
     return bytes(body)
+
+
+def unheard(provider: str, method: str, reason: str) -> LibraryError:
+    """Whoever was asked has not told us what became of it: `reason` is for the log."""
+    log.warning("provider.lost provider=%s reason=%s", provider, reason)
+    if method == "GET":
+        return ProviderUnavailable(f"{provider} does not answer.")
+    return lost(provider)
 
 
 def lost(provider: str) -> OutcomeUnknown:

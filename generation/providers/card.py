@@ -40,6 +40,7 @@ class CardProvider:
             streams_previews=True,
             price=Decimal(0),
             seconds=1,
+            draws_one_by_one=True,
         ),
     )
     makes_ai_images = False

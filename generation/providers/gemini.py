@@ -6,8 +6,10 @@ ourselves. A refusal comes with status 200, as an answer without a picture.
 https://ai.google.dev/gemini-api/docs/image-generation
 """
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from io import BytesIO
@@ -16,12 +18,14 @@ import aiohttp
 from anyio import to_thread
 from yarl import URL
 
-from generation.provider import Event, GenerationRequest, ModelInfo, Size
+from generation.provider import Event, GenerationRequest, ModelInfo, Size, plain
 from generation.providers.answers import Answer, ask, one_by_one, open_session
 from generation.providers.gemini_wire import NAME, RATIOS, body_of, failure_of, picture_of
 from generation.providers.options import GeminiOptions
 from generation.providers.ratios import nearest, size_of, value_of
 from storage.errors import Rejected
+
+log = logging.getLogger(__name__)
 
 MEGAPIXEL = 2**20
 
@@ -50,6 +54,7 @@ def _model(
         max_references=references,
         price=Decimal(price),
         seconds=seconds,
+        draws_one_by_one=True,
         shutdown_date=shutdown_date,
         replaced_by=replaced_by,
     )
@@ -92,16 +97,26 @@ class GeminiProvider:
         self._options = options
         self._url = URL(options.base_url.rstrip("/")) / "v1/models"
         self._prices = {model.name: model.price or Decimal(0) for model in MODELS}
-        if options.model not in self._prices:
+        default = FORMER.get(plain(options.model), plain(options.model))
+        if default not in self._prices:
             raise Rejected(
                 f"{NAME} has no model {options.model!r}. Choose from: {', '.join(self._prices)}.",
                 field="model",
             )
-        self.models: Sequence[ModelInfo] = sorted(MODELS, key=lambda it: it.name != options.model)
+        if default != options.model:
+            log.warning("model.replaced configured=%s model=%s", options.model, default)
+        self.models: Sequence[ModelInfo] = sorted(MODELS, key=lambda it: it.name != default)
 
     async def refresh(self) -> None:
         """Whether they accept our key, and still have the model that is asked by default."""
-        answer = await self._ask("GET", self._options.model)
+        default, *others = self.models
+        answer = await self._ask("GET", default.name)
+        if answer.status in (200, 404):
+            is_gone = answer.status == 404
+            warning = (
+                f"{NAME} does not know {default.name}, and may refuse it." if is_gone else None
+            )
+            self.models = [replace(default, warning=warning), *others]
         if answer.status != 200:
             raise failure_of(answer)
 

@@ -18,7 +18,7 @@ from generation.errors import (
     Refused,
 )
 from generation.provider import GenerationRequest
-from generation.providers.answers import DAY, Answer, lost, words_of
+from generation.providers.answers import DAY, Answer, lost, unheard, words_of
 from generation.providers.ratios import nearest
 from storage.errors import LibraryError, RateLimited
 
@@ -122,6 +122,13 @@ class _Error(_Told):
 class _Fault(_Told):
     error: _Error
 
+    @property
+    def tells_the_outcome(self) -> bool:
+        """Others who answer in such JSON name no status. After a deadline all may have gone well,
+        they say: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+        """
+        return self.error.status not in ("", "DEADLINE_EXCEEDED")
+
 
 def picture_of(answer: Answer) -> bytes:
     """Raises Refused, ProviderUnavailable."""
@@ -146,11 +153,18 @@ def picture_of(answer: Answer) -> bytes:
 
 
 def failure_of(answer: Answer) -> LibraryError:
-    """By their word for it, or by the status where a machine in between has answered."""
+    """By their word for it, or by the status where a machine in between has answered.
+
+    What fails costs nothing, they say (https://ai.google.dev/gemini-api/docs/billing): a machine in
+    between cannot know whether it failed.
+    """
     try:
-        error = _Fault.model_validate_json(answer.body).error
+        fault = _Fault.model_validate_json(answer.body)
     except ValidationError:
-        error = _Error()
+        fault = _Fault(error=_Error())
+    if answer.may_hide_a_picture and not fault.tells_the_outcome:
+        return unheard(NAME, answer.method, f"status {answer.status}")
+    error = fault.error
     said = words_of(error.message) or f"status {answer.status}"
     if any(detail.reason.startswith("API_KEY_") for detail in error.details):
         return ProviderAuth(f"{NAME} does not accept our key.")  # told as INVALID_ARGUMENT

@@ -105,25 +105,22 @@ class MidjourneyProvider:
         return self._price
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Whoever leaves leaves the task to be asked after again: it is paid. See `cancel`."""
         deadline = asyncio.get_running_loop().time() + self._options.seconds
         id, is_queued = request.task, False
         if id is None:
             prompt = _prompt(request, self._options.parameters)
             id, is_queued = await self._proxy.submit(prompt, request.references)
+        if request.task is None:
+            yield TaskStarted(id)
+        if is_queued:
+            yield Progressed(QUEUED)
         before = Task("")
-        try:
-            if request.task is None:
-                yield TaskStarted(id)
-            if is_queued:
-                yield Progressed(QUEUED)
-            while not (task := await self._proxy.poll(id, until=deadline)).is_ended:
-                for event in await self._news(task, before, request.count):
-                    yield event
-                before = task
-                await asyncio.sleep(self._options.poll_seconds)
-        except (GeneratorExit, asyncio.CancelledError):
-            await self._proxy.cancel(id)
-            raise
+        while not (task := await self._proxy.poll(id, until=deadline)).is_ended:
+            for event in await self._news(task, before, request.count):
+                yield event
+            before = task
+            await asyncio.sleep(self._options.poll_seconds)
         if task.status != "SUCCESS":
             raise task.failure()
         if self._price:
@@ -133,21 +130,25 @@ class MidjourneyProvider:
             missing = 1 - (index + 1) / len(pictures)
             yield GeneratedImage(index, data, progress=1 - (1 - DRAWN) * missing)
 
+    async def cancel(self, task: str) -> None:
+        """At the proxy, for a viewer who does not want it any more. One of the two kinds cannot."""
+        await self._proxy.cancel(task)
+
     async def _news(self, task: Task, before: Task, count: int) -> Sequence[Event]:
-        """What is new since the task was seen before. A preview is a grid, too, and may fail."""
+        """What is new since the task was seen before: previews, which tell of progress as well.
+
+        They come as a grid, too, and may fail.
+        """
         stage = DRAWING if task.status == "IN_PROGRESS" else QUEUED
         progress = round(DRAWN * (task.percent or 0) / 100, 4)
-        news: list[Event] = []
-        if task.percent not in (None, before.percent):
-            news.append(Progressed(stage, progress))
         if task.picture not in ("", before.picture):
             with suppress(LibraryError):
                 pictures = await self._quarter(await self._fetch(task.picture))
-                news += [
+                return [
                     Preview(index, data, "image/png", progress, stage)
                     for index, data in enumerate(pictures[:count])
                 ]
-        return news
+        return [] if task.percent in (None, before.percent) else [Progressed(stage, progress)]
 
     async def _grid(self, url: str) -> Sequence[bytes]:
         """At once, since the link expires; and again where that fails, since it costs nothing."""

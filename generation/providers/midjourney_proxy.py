@@ -147,7 +147,7 @@ class Proxy:
         raise OutcomeUnknown(f"Midjourney was not done within {self._options.seconds:g} seconds.")
 
     async def cancel(self, task: str) -> None:
-        """As well as that can be done: one of the two cannot, and who asks is about to leave."""
+        """As well as that can be done: one of the two cannot. Who asks does not wait for long."""
         with anyio.move_on_after(CANCEL_SECONDS, shield=True), suppress(LibraryError):
             await self._ask("POST", f"task/{quote(task, safe='')}/cancel")
 

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 from urllib.parse import urljoin
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, omit
 
-from generation.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
+from generation.errors import OutcomeUnknown, ProviderUnavailable
 from generation.provider import (
     Charged,
     Event,
@@ -23,7 +23,6 @@ from generation.provider import (
     GeneratedImage,
     GenerationRequest,
     ImageFailed,
-    InputImage,
     ModelInfo,
     Progressed,
     Size,
@@ -38,12 +37,12 @@ from generation.providers.openai_answers import (
     read_url,
 )
 from generation.providers.openai_errors import Faults
-from generation.providers.openai_models import Offer
+from generation.providers.openai_offer import Offer
+from generation.providers.openai_questions import Questions
 from generation.providers.options import OpenAIOptions
 from storage.errors import LibraryError
 
 URL = "https://api.openai.com/v1"
-REFERENCES = ("image/png", "image/jpeg", "image/webp")
 REFRESH_SECONDS = 20
 
 
@@ -57,31 +56,28 @@ class OpenAIProvider:
         self._options = options
         self._fetch = fetch
         self.name = "openai-compatible" if options.is_compatible else "openai"
-        self.former_models: Mapping[str, str] = {
-            name: options.model for name in table.FORMER if name != options.model
-        }
         self._faults = Faults(
             "The image server" if options.is_compatible else "OpenAI",
             secret=options.api_key.get_secret_value() if options.api_key else "",
             replacements={} if options.is_compatible else table.REPLACEMENTS,
         )
-        # The SDK wants to hear with each request that there is no key.
-        self._headers = {} if options.api_key else {"Authorization": omit}
         self._offer = Offer(options.model, is_compatible=options.is_compatible)
+        self._questions = Questions(client, self._offer, options)
 
     @property
     def models(self) -> Sequence[ModelInfo]:
         return self._offer.models
 
+    @property
+    def former_models(self) -> Mapping[str, str]:
+        return self._offer.former
+
     async def refresh(self) -> None:
-        """Learn which models there are, and when they end. The configured one always stays."""
+        """Learn which models there are, and when they end. The default always stays."""
         try:
-            with self._faults.told(self._options.model):
+            with self._faults.told(self._offer.default):
                 async with asyncio.timeout(REFRESH_SECONDS):
-                    answer = await self._client.models.with_raw_response.list(
-                        extra_headers=cast("dict[str, str]", self._headers)
-                    )
-                    listed = read_models(answer.http_response.json())
+                    listed = read_models(await self._questions.models())
         except OutcomeUnknown as fault:  # a list is not paid for
             raise ProviderUnavailable(fault.message) from None
         self._offer.learn(listed)
@@ -121,17 +117,19 @@ class OpenAIProvider:
         deadline = asyncio.get_running_loop().time() + self._options.seconds
         with self._faults.told(request.model):
             async with asyncio.timeout_at(deadline):
-                stream = await self._ask(request, stream=True, partial_images=previews)
+                stream = await self._questions.pictures(request, previews=previews)
         async with stream:
             yield Progressed("waiting")
+            has_drawn = False
             while True:
-                with self._faults.told(request.model):
+                with self._faults.told(request.model, has_drawn=has_drawn):
                     async with asyncio.timeout_at(deadline):
                         event = await anext(stream, None)
                 if event is None:
                     raise self._faults.lost("it ended without a picture")
                 kind = str(getattr(event, "type", None))
                 if kind.endswith(".partial_image"):
+                    has_drawn = True
                     if preview := read_preview(event, previews):
                         yield preview
                 elif kind.endswith(".completed"):
@@ -145,7 +143,7 @@ class OpenAIProvider:
         """All pictures at once."""
         with self._faults.told(request.model):
             async with asyncio.timeout(self._options.seconds):
-                answer = await self._ask(request)
+                answer = await self._questions.pictures(request)
         pictures = getattr(answer, "data", None)
         if not isinstance(pictures, list):
             raise self._faults.lost("it is not what the protocol says")
@@ -165,34 +163,6 @@ class OpenAIProvider:
             else:
                 progress = (index + 1) / request.count
                 yield GeneratedImage(index, data, progress, read_revised_prompt(pictures[index]))
-
-    async def _ask(self, request: GenerationRequest, **asked: Any) -> Any:
-        """Send the request, once. Fields that are not everybody's go only to whom they suit."""
-        images: Any = self._client.images  # its overloads do not take a dict
-        asked |= {
-            "model": request.model,
-            "prompt": request.prompt,
-            "n": request.count,
-            "size": f"{request.width}x{request.height}",
-            "extra_headers": self._headers,
-        }
-        if request.quality:
-            asked["quality"] = request.quality.value
-        if self._options.is_compatible:
-            extras = {"negative_prompt": request.negative_prompt, "seed": request.seed}
-            asked["extra_body"] = {
-                name: extras[name] for name in extras if extras[name] is not None
-            }
-            asked["response_format"] = "b64_json"  # some would rather give a URL
-        else:
-            asked["output_format"] = "png"  # without loss; it is encoded again anyway
-            asked["background"] = request.background.value if request.background else omit
-            asked["safety_identifier"] = request.asked_by or omit
-        if not request.references:
-            return await images.generate(**asked)
-        files = [_file(f"image-{n}", image) for n, image in enumerate(request.references, start=1)]
-        mask = _file("mask", request.mask) if request.mask else omit
-        return await images.edit(image=files if files[1:] else files[0], mask=mask, **asked)
 
     async def _picture(self, answer: object) -> bytes:
         """Raises ProviderUnavailable."""
@@ -234,14 +204,3 @@ async def open_openai(options: OpenAIOptions, fetch: Fetch) -> AsyncIterator[Ope
         ),
     ) as client:
         yield OpenAIProvider(client, options, fetch)
-
-
-def _file(name: str, image: InputImage) -> tuple[str, bytes, str]:
-    """Raises ProviderRejected for what the API does not take."""
-    taken = ("image/png",) if name == "mask" else REFERENCES
-    if image.media_type not in taken:
-        raise ProviderRejected(
-            f"The {name} is {image.media_type}, but must be one of: {', '.join(taken)}.",
-            field="mask" if name == "mask" else "references",
-        )
-    return f"{name}.{image.extension}", image.data, image.media_type

@@ -47,8 +47,8 @@ QUOTAS = (
     "organization_usage_limit_exceeded",
     "billing_hard_limit_reached",
 )
-LOST = (408, 504, 524)
-"""Statuses of somebody in between who would not wait for the answer: the picture may be drawn."""
+LOST = (408, 502, 504, 524)
+"""Of somebody in between who got no answer, or would not wait for it: the picture may be drawn."""
 
 STATUSES = {
     "invalid_api_key": 401,
@@ -75,8 +75,12 @@ class Faults:
     replacements: Mapping[str, str]
 
     @contextmanager
-    def told(self, model: str) -> Iterator[None]:
-        """Within this block a request is sent and its answer read, and nothing is yielded."""
+    def told(self, model: str, *, has_drawn: bool = False) -> Iterator[None]:
+        """Within this block a request is sent and its answer read, and nothing is yielded.
+
+        `has_drawn`: part of the answer was a preview, which counts as tokens, so that what fails
+        from there on may have been paid for.
+        """
         try:
             yield
         except APIConnectionError as fault:
@@ -86,7 +90,7 @@ class Faults:
                 raise NotSent(f"{self.who} cannot be reached ({reason}).") from None
             raise self.lost(reason) from None
         except APIError as fault:
-            raise self._translated(fault, model) from None
+            raise self._translated(fault, model, has_drawn=has_drawn) from None
         except (OSError, ValueError, httpx2.HTTPError) as fault:
             # Our own patience, what is no JSON, and a line that was cut within a refusal.
             log.warning("openai.lost reason=%s", type(fault).__name__)
@@ -95,7 +99,7 @@ class Faults:
     def lost(self, reason: str) -> OutcomeUnknown:
         return OutcomeUnknown(f"{self.who} was asked, and its answer was lost ({reason}).")
 
-    def _translated(self, fault: APIError, model: str) -> LibraryError:
+    def _translated(self, fault: APIError, model: str, *, has_drawn: bool) -> LibraryError:
         status = _status(fault)
         code = fault.code or fault.type or str(status)
         words = self._words(fault.body)
@@ -114,13 +118,18 @@ class Faults:
             return ProviderAuth(
                 f"{self.who} does not accept our key, or does not let it do this ({code})."
             )
+        if has_drawn and (status == 429 or status >= 500):
+            return OutcomeUnknown(
+                f"{self.who} stopped in the midst of the picture ({code}). What it had drawn may "
+                "have been paid for."
+            )
         if status == 429:
             wait = _wait(fault)
             when = "in a while" if wait is None else f"in {ceil(wait)} seconds"
             return RateLimited(
                 f"{self.who} is asked for too much at once. Try again {when}.", retry_after=wait
             )
-        if status in LOST:
+        if status in LOST or (status >= 500 and not _is_of_the_protocol(fault)):
             return self.lost(str(status))
         if fault.code == "model_not_found":
             return ProviderRejected(self._without(model), field="model")
@@ -174,6 +183,20 @@ def _status(fault: APIError) -> int:
     if isinstance(fault, APIStatusError):
         return fault.status_code
     return STATUSES.get(str(fault.code)) or STATUSES.get(str(fault.type), 500)
+
+
+def _is_of_the_protocol(fault: APIError) -> bool:
+    """Whether who was asked has failed, and not somebody in between who cannot know whether it did.
+
+    OpenAI tells an `error`, and some of those who speak its protocol nothing but a `detail`.
+    """
+    if not isinstance(fault, APIStatusError):
+        return True  # in the midst of a stream
+    try:
+        told = fault.response.json()
+    except ValueError:
+        return False
+    return isinstance(told, dict) and ("error" in told or told.keys() == {"detail"})
 
 
 def _wait(fault: APIError) -> float | None:

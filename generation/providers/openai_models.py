@@ -4,13 +4,13 @@ As of 2026-11-22, from https://developers.openai.com/api/docs/deprecations and t
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 
-from generation.provider import ModelInfo, Quality, Size
-from storage.errors import Rejected
+from generation.provider import ModelInfo, Quality, Size, plain
 
 MAX_COUNT = 10
 MAX_REFERENCES = 16
@@ -29,6 +29,33 @@ FORMER = {
 """When OpenAI shut them down, or will, and what it names as their replacement."""
 
 REPLACEMENTS = {name: replacement for name, (_, replacement) in FORMER.items()}
+
+_DAY = re.compile(r"-\d{4}-\d\d-\d\d$")
+_GPT_IMAGE = re.compile(r"gpt-image-(\d{1,3})(?:\.(\d{1,3}))?(?:-[a-z][a-z0-9]*)*")
+
+
+def is_current(name: str) -> bool:
+    """Whether it is of the second generation, or will be of a later one: those can do the same."""
+    found = _GPT_IMAGE.fullmatch(_DAY.sub("", name))
+    return found is not None and int(found[1]) >= 2
+
+
+def newest_first(names: Iterable[str]) -> list[str]:
+    """Those that are current; of one version those last that are of a day, and never change."""
+
+    def age(name: str) -> tuple[int, int, bool, str]:
+        undated = _DAY.sub("", name)
+        found = _GPT_IMAGE.fullmatch(undated)
+        assert found is not None  # it is current
+        return -int(found[1]), -int(found[2] or 0), undated != name, name
+
+    return sorted(filter(is_current, names), key=age)
+
+
+def serving(name: str, today: date) -> str:
+    """The model that answers by that name: after its end, the one that OpenAI names instead."""
+    ends, replacement = FORMER.get(plain(name), (None, name))
+    return name if ends is None or ends > today else replacement
 
 
 # ---- What they cost ------------------------------------------------------------------------------
@@ -56,7 +83,8 @@ _V2 = Family({Quality.LOW: 16, Quality.MEDIUM: 48, Quality.HIGH: 96})
 _V2_5 = Family({Quality.LOW: 16, Quality.MEDIUM: 24, Quality.HIGH: 48})
 # Nothing is published for 2.6; others count three to four times the tokens of 2.5.
 _V2_6 = replace(_V2_5, times={Quality.LOW: 4, Quality.MEDIUM: 4})
-_UNKNOWN = Family(dict.fromkeys(Quality, 96))  # as dear as the dearest that we know
+# As dear as the dearest that we know, so that what is set aside suffices.
+_UNKNOWN = Family(dict.fromkeys(Quality, 96), prices=Prices(image_out=Decimal(32)))
 
 _CURRENT = {
     "gpt-image-2.6-flare": _V2_6,
@@ -69,11 +97,9 @@ _CURRENT = {
     "gpt-image-2-2026-04-21": _V2,
 }
 CURRENT = tuple(_CURRENT)
-"""What OpenAI offers and has not announced to end, the newest first."""
+"""What OpenAI offers as far as we know, and has not announced to end, the newest first."""
 
 _FAMILIES = _CURRENT | {
-    "gpt-image-1.5": replace(_UNKNOWN, prices=Prices(image_out=Decimal(32))),
-    "gpt-image-1.5-2025-12-16": replace(_UNKNOWN, prices=Prices(image_out=Decimal(32))),
     "gpt-image-1-mini": replace(
         _UNKNOWN, prices=Prices(Decimal(2), image_in=Decimal("2.5"), image_out=Decimal(8))
     ),
@@ -87,6 +113,11 @@ they looked closely, since nothing is published for those that always do."""
 CHARACTERS_PER_TOKEN = 3
 
 
+def _family(name: str) -> Family | None:
+    """A snapshot of a day is of its model's family; None for what is later than this table."""
+    return _FAMILIES.get(name) or _FAMILIES.get(_DAY.sub("", name))
+
+
 def image_tokens(factor: int, width: int, height: int) -> int:
     """Tokens of one finished picture; agrees with every price that OpenAI lists per picture."""
     long, short = max(width, height), min(width, height)
@@ -96,14 +127,14 @@ def image_tokens(factor: int, width: int, height: int) -> int:
 
 def output_tokens(model: str, width: int, height: int, quality: Quality | None) -> int:
     """Of one picture. The model chooses where `quality` is None: at most high."""
-    family = _FAMILIES.get(model, _UNKNOWN)
+    family = _family(model) or _UNKNOWN
     quality = quality or Quality.HIGH
     return image_tokens(family.factors[quality], width, height) * family.times.get(quality, 1)
 
 
 def price(model: str, *, text_in: int, image_in: int, image_out: int) -> Decimal:
     """US dollars for so many tokens."""
-    prices = _FAMILIES.get(model, _UNKNOWN).prices
+    prices = (_family(model) or _UNKNOWN).prices
     millionths = text_in * prices.text_in + image_in * prices.image_in
     return (millionths + image_out * prices.image_out) / 1_000_000
 
@@ -184,8 +215,8 @@ def _stepped(side: int) -> int:
 
 def described(name: str) -> ModelInfo:
     """A current model, or with care one that we know nothing of."""
-    ends, replacement = FORMER.get(name, (None, None))
-    if name not in _CURRENT:
+    if not is_current(name):
+        ends, replacement = FORMER.get(name, (None, None))
         return ModelInfo(
             name,
             max_count=1,
@@ -209,7 +240,7 @@ def described(name: str) -> ModelInfo:
         supports_mask=True,
         supports_transparency=True,
         streams_previews=True,
-        price=price(name, text_in=0, image_in=0, image_out=tokens),
+        price=price(name, text_in=0, image_in=0, image_out=tokens) if _family(name) else None,
         seconds=30 if "flare" in name else 60,  # flare is the fast one; nobody says how fast
     )
 
@@ -232,50 +263,3 @@ def described_elsewhere(name: str) -> ModelInfo:
         price=Decimal(0),
         seconds=60,
     )
-
-
-# ---- Which there are -----------------------------------------------------------------------------
-
-
-class Offer:
-    """The models that may be asked for: the configured one first, whatever is known of it."""
-
-    def __init__(self, configured: str, *, is_compatible: bool) -> None:
-        self._configured = configured
-        self._is_compatible = is_compatible
-        self.models: Sequence[ModelInfo] = ()
-        self.learn({} if is_compatible else dict.fromkeys(CURRENT))
-
-    def learn(self, listed: Mapping[str, str | None]) -> None:
-        """`listed` is what the server offers, by name, with the date when it ends if it tells."""
-        names = listed if self._is_compatible else [name for name in CURRENT if name in listed]
-        models = []
-        for name in dict.fromkeys((self._configured, *names)):
-            info, ends = self.described(name), _date(listed.get(name))
-            if name == self._configured or ends is None or ends > datetime.now(UTC).date():
-                models.append(replace(info, shutdown_date=ends) if ends else info)
-        self.models = tuple(models)
-
-    def described(self, name: str) -> ModelInfo:
-        return described_elsewhere(name) if self._is_compatible else described(name)
-
-    def size_for(self, model: ModelInfo, width: int, height: int) -> Size:
-        """Raises Rejected for sides that nothing comes close to."""
-        for name, side in (("width", width), ("height", height)):
-            if not 1 <= side <= MAX_SIDE:
-                raise Rejected(
-                    f"A side of a picture has 1 to {MAX_SIDE} pixels; {name} is {side}.",
-                    field=name,
-                    limit=MAX_SIDE if side > MAX_SIDE else 1,
-                    actual=side,
-                )
-        if self._is_compatible:
-            return size_elsewhere(width, height)
-        return (native_size if model.name in CURRENT else standard_size)(width, height)
-
-
-def _date(text: object) -> date | None:
-    try:
-        return date.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None

@@ -13,10 +13,11 @@ from generation.plugins import Absent
 class OpenAIOptions:
     """OpenAI itself, or where `is_compatible` a server that speaks its protocol at `base_url`.
 
-    `seconds` is how long an answer may take in all; a picture takes one or two minutes at most.
+    A `model` of None is the first that the server lists. `seconds` is how long an answer may take
+    in all; a picture takes one or two minutes at most.
     """
 
-    model: str
+    model: str | None
     api_key: SecretStr | None = None
     base_url: str | None = None
     organization: str | None = None

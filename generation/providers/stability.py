@@ -27,6 +27,7 @@ from generation.provider import (
     Progressed,
     Size,
     TaskStarted,
+    plain,
 )
 from generation.providers.answers import Answer, ask, one_by_one, open_session
 from generation.providers.options import StabilityOptions
@@ -59,12 +60,15 @@ class StabilityProvider:
         self._options = options
         self._url = URL(options.base_url.rstrip("/"))
         self._prices = {model.name: model.price or Decimal(0) for model in MODELS}
-        if options.model not in self._prices:
+        default = FORMER.get(plain(options.model), plain(options.model))
+        if default not in self._prices:
             raise Rejected(
                 f"{NAME} has no model {options.model!r}. Choose from: {', '.join(self._prices)}.",
                 field="model",
             )
-        self.models: Sequence[ModelInfo] = sorted(MODELS, key=lambda it: it.name != options.model)
+        if default != options.model:
+            log.warning("model.replaced configured=%s model=%s", options.model, default)
+        self.models: Sequence[ModelInfo] = sorted(MODELS, key=lambda it: it.name != default)
 
     async def refresh(self) -> None:
         """They do not tell what they offer, so this just tries the key."""

@@ -58,6 +58,7 @@ def _model(
         supports_negative_prompt=True,
         price=Decimal(credits) / 100,
         seconds=seconds,
+        draws_one_by_one=True,
     )
 
 
@@ -70,9 +71,12 @@ MODELS = (
     _model(UPSCALER, credits="60", pixels=UPSCALED, seconds=60, styles=True, images=1),
 )
 
+# Names of models that are no more, and what people write for those that are.
 FORMER = {
     "stable-image-core": "core",
     "stable-image-ultra": "ultra",
+    "sd3.5": "sd3.5-large",
+    "sd3.5-turbo": "sd3.5-large-turbo",
     "sd3": "sd3.5-large",
     "sd3-large": "sd3.5-large",
     "sd3-large-turbo": "sd3.5-large-turbo",

@@ -19,7 +19,7 @@ from generation.errors import (
     Refused,
 )
 from generation.provider import GenerationRequest, InputImage
-from generation.providers.answers import Answer, lost, words_of
+from generation.providers.answers import Answer, lost, unheard, words_of
 from generation.providers.ratios import nearest
 from generation.providers.stability_models import MEGAPIXEL, NAME, RATIOS, UPSCALER
 from storage.errors import (
@@ -127,8 +127,14 @@ class _Started(BaseModel):
 
 
 class _Fault(BaseModel):
+    id: str = ""
     name: str = ""
     errors: list[str] = []
+
+    @property
+    def is_theirs(self) -> bool:
+        """Others who answer in JSON do not name both the request and what is wrong with it."""
+        return bool(self.id and self.name)
 
 
 def picture_of(answer: Answer) -> bytes:
@@ -161,11 +167,13 @@ def task_of(answer: Answer) -> str:
 
 
 def failure_of(answer: Answer) -> LibraryError:
-    """What fails costs nothing, they say."""
+    """What fails costs nothing, they say: a machine in between cannot know whether it failed."""
     try:
         fault = _Fault.model_validate_json(answer.body)
     except ValidationError:
-        fault = _Fault()  # from a machine in between
+        fault = _Fault()
+    if answer.may_hide_a_picture and not fault.is_theirs:
+        return unheard(NAME, answer.method, f"status {answer.status}")
     said = words_of(*fault.errors) or f"status {answer.status}"
     match answer.status:
         case 401:

@@ -27,7 +27,7 @@ from generation.errors import (
     Refused,
 )
 from generation.providers.openai_models import price
-from storage.errors import LibraryError, RateLimited, Unavailable
+from storage.errors import LibraryError, RateLimited
 from storage.marks import Mark
 from tests import gemini_server, midjourney_server, openai_server, stability_server
 from tests.end_to_end import operations as op
@@ -438,7 +438,7 @@ async def test_an_old_name_is_answered_with_a_notice(
     answer = (await service.ask(op.WISH, key=key, input=wish))["generateImage"]
     row = await ended(service, key, answer["generation"]["id"])
 
-    assert answer["notices"] == [f"{said} is no more. {MODEL} answers in its place."]
+    assert answer["notices"] == [f"There is no model {said} now. {MODEL} answers in its place."]
     assert (row["provider"], row["model"], row["notice"]) == ("openai", MODEL, *answer["notices"])
     assert [request.fields["model"] for request in stand_ins.openai.requests] == [MODEL]
     assert row["status"] == "SUCCEEDED"
@@ -486,31 +486,36 @@ class Fault:
     prompt: str = "A harbour"
     retry_after: float | None = None
     calls: int = 1
+    retryable: bool = False
 
 
 FAULTS = [
     Fault("openai", "", Refused, prompt="A harbour of gore"),
-    Fault("openai", "", Refused, prompt="A celebrity"),
-    Fault("openai", "policy", Refused),
+    Fault("openai", "", Refused, prompt="A celebrity", retryable=True),
+    Fault("openai", "policy", Refused, retryable=True),
     Fault("openai", "insufficient_quota", ProviderQuota),
     Fault("openai", "unverified", ProviderAuth),
     Fault("openai", "unprocessable", ProviderRejected),
-    Fault("openai", "overloaded", ProviderUnavailable, retry_after=7),
-    Fault("openai", "error_in_stream", ProviderUnavailable),
-    Fault("openai", "cut_stream", OutcomeUnknown),
-    Fault("openai", "drop", OutcomeUnknown),
+    Fault("openai", "overloaded", ProviderUnavailable, retry_after=7, retryable=True),
+    Fault("openai", "error_in_stream", ProviderUnavailable, retryable=True),
+    Fault("openai", "cut_stream", OutcomeUnknown, retryable=True),
+    Fault("openai", "drop", OutcomeUnknown, retryable=True),
+    Fault("openai", "rate_after_previews", OutcomeUnknown, retryable=True),
+    Fault("openai", "page_502", OutcomeUnknown, retryable=True),
     Fault("stability", "", Refused, prompt="A harbour of gore"),
-    Fault("stability", "", Refused, prompt="A nude"),
-    Fault("stability", "rate:1", RateLimited, retry_after=1, calls=4),
+    Fault("stability", "", Refused, prompt="A nude", retryable=True),
+    Fault("stability", "rate:1", RateLimited, retry_after=1, calls=4, retryable=True),
     Fault("stability", "forbidden", ProviderAuth),
     Fault("stability", "no credits", ProviderQuota),
-    Fault("stability", "torn", OutcomeUnknown),
-    Fault("gemini", "", Refused, prompt="A nude"),
+    Fault("stability", "torn", OutcomeUnknown, retryable=True),
+    Fault("stability", "page:504", OutcomeUnknown, retryable=True),
+    Fault("gemini", "", Refused, prompt="A nude", retryable=True),
     Fault("gemini", "credits", ProviderQuota),
     Fault("gemini", "unauthenticated", ProviderAuth),
-    Fault("gemini", "overloaded", ProviderUnavailable),
+    Fault("gemini", "overloaded", ProviderUnavailable, retryable=True),
+    Fault("gemini", "page:502", OutcomeUnknown, retryable=True),
     Fault("midjourney", "", Refused, prompt="A blood bath"),
-    Fault("midjourney", "failed", ProviderUnavailable),
+    Fault("midjourney", "failed", ProviderUnavailable, retryable=True),
     Fault("midjourney", "another secret", ProviderAuth),
 ]
 
@@ -549,7 +554,7 @@ async def test_a_fault_is_told_with_its_remedy_and_costs_nothing_that_nobody_too
     assert (row["status"], row["images"]) == ("FAILED", [])
     assert (failure["code"], failure["remedy"]) == (fault.error.code, fault.error.remedy)
     assert failure["retryAfterSeconds"] == fault.retry_after
-    assert failure["retryable"] is issubclass(fault.error, Unavailable)
+    assert failure["retryable"] is fault.retryable
     assert row["calls"] == fault.calls
     assert Decimal(row["actualCost"]) == 0
     is_lost = fault.error is OutcomeUnknown

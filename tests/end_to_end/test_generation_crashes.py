@@ -1,4 +1,5 @@
-"""Killed at each step of a job: it is paid for once at most, and whoever watches hears its end.
+"""Killed at each step of a job, or stopped in its midst: it is paid for once at most, and whoever
+watches hears its end.
 
 `storage/failpoints.py` lets a process die at a named point. One process on SQLite is started again;
 of several on PostgreSQL and S3 another worker takes over, and the API process that did not take the
@@ -6,7 +7,8 @@ wish tells how it ended.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -256,6 +258,111 @@ async def test_a_job_whose_worker_was_killed_is_ended_by_another_and_told_by_the
     await check(cluster.one, id, events, crash, key)
     assert stand_ins.drawn(crash) == crash.drawn
     await Installation(cluster.one).balance()
+
+
+# ---- told to stop, by SIGTERM, before the job is done ------------------------------------------
+
+
+class Stoppable:
+    """Who takes wishes, who tells of them, and who works: one process, or several of them."""
+
+    def __init__(self, folder: Path, stand_ins: StandIns, database_url: str | None) -> None:
+        settings = stand_ins.settings | {"DRAIN_SECONDS": "1", "PROVIDER_PREVIEWS": "0"}
+        self.cluster: Cluster | None = None
+        if database_url is None:
+            self.api = Service(folder, **settings)
+        else:
+            common = {
+                "DATABASE_URL": database_url,
+                "OBJECTS_URL": f"file://{folder}/objects",
+                "SIGNING_KEYS": secrets.token_hex(32),
+                "LEASE_SECONDS": "1",
+            }
+            self.cluster = Cluster(folder, **settings | common)
+            self.api = self.cluster.one
+
+    def start(self) -> None:
+        if self.cluster is None:
+            self.api.start()
+        else:
+            if not self.cluster.workers:
+                self.cluster.start()
+            self.cluster.add_worker().wait_until_logged("worker.ready")
+
+    def terminate(self) -> int:
+        """The one that works; the exit code."""
+        worker = self.cluster.workers[-1] if self.cluster else self.api.running
+        return worker.terminate(20)
+
+    def stop(self) -> None:
+        (self.cluster or self.api).stop()
+
+    @property
+    def log(self) -> str:
+        return self.cluster.logs if self.cluster else self.api.log.read_text()
+
+
+@pytest.fixture(params=["one process on SQLite", "several on PostgreSQL"])
+def stoppable(
+    request: pytest.FixtureRequest, tmp_path: Path, stand_ins: StandIns
+) -> Iterator[Stoppable]:
+    is_alone = request.param == "one process on SQLite"
+    url = None if is_alone else request.getfixturevalue("postgres_url")
+    stoppable = Stoppable(tmp_path, stand_ins, url)
+    stand_ins.openai.requests.clear()
+    stand_ins.midjourney.submits.clear()
+    stand_ins.midjourney.cancels.clear()
+    stand_ins.hold()
+    yield stoppable
+    stoppable.stop()
+
+
+async def stopped(stoppable: Stoppable, stand_ins: StandIns, asked: Crash) -> tuple[str, str]:
+    """A key and a generation, whose provider was asked when the process was stopped."""
+    await asyncio.to_thread(stoppable.start)
+    key = await new_key(stoppable.api, "the team", "who waits")
+    id = await wish(stoppable.api, asked, key)
+    await stand_ins.asked(asked.provider)
+    assert await asyncio.to_thread(stoppable.terminate) == 0
+    return key, id
+
+
+async def test_a_task_is_left_alone_by_who_is_stopped_and_asked_after_by_the_next(
+    stoppable: Stoppable, stand_ins: StandIns
+) -> None:
+    asked = Crash("stopped", is_made=True, provider="midjourney", count=4)
+    key, id = await stopped(stoppable, stand_ins, asked)
+    *_, task = stand_ins.midjourney.tasks.values()
+    task.steps = drawn()[-1:]
+
+    await asyncio.to_thread(stoppable.start)
+    async with asyncio.timeout(40):
+        events = await stoppable.api.watched(op.PROGRESS, key=key, id=id)
+
+    await check(stoppable.api, id, events, asked, key)
+    assert (stand_ins.drawn(asked), stand_ins.midjourney.cancels) == (1, [])
+    assert "worker.interrupted jobs=1" in stoppable.log
+    assert not [word for word in (" ERROR ", "Traceback", "unclosed") if word in stoppable.log]
+
+
+async def test_a_call_that_outlasts_the_stop_is_told_as_unknown_and_not_made_again(
+    stoppable: Stoppable, stand_ins: StandIns
+) -> None:
+    asked = Crash("stopped", is_made=False)
+    key, id = await stopped(stoppable, stand_ins, asked)
+    stand_ins.answer(asked)
+
+    await asyncio.to_thread(stoppable.start)
+    async with asyncio.timeout(40):
+        events = await stoppable.api.watched(op.PROGRESS, key=key, id=id)
+
+    (*_, finished) = events
+    assert (finished["status"], finished["failure"]["code"]) == ("FAILED", "OUTCOME_UNKNOWN")
+    row = (await stoppable.api.ask(op.RECIPE_OF, key=key, id=id))["generation"]
+    assert (row["calls"], stand_ins.drawn(asked)) == (1, 1)
+    (entry,) = (await stoppable.api.ask(op.LEDGER, key=key))["ledger"]["nodes"]
+    assert (entry["state"], entry["actual"]) == ("ASSUMED", row["estimatedCost"])
+    assert not [word for word in (" ERROR ", "Traceback", "unclosed") if word in stoppable.log]
 
 
 # ---- before the job, beside it, and in the midst of it -----------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from generation.catalogue import Catalogue, ending, open_catalogue
-from generation.errors import ProviderAuth
+from generation.errors import ProviderAuth, ProviderQuota, ProviderUnavailable
 from generation.plugins import Absent
 from generation.provider import ModelInfo
 from generation.providers.options import (
@@ -19,7 +19,7 @@ from generation.providers.options import (
     OpenAIOptions,
     StabilityOptions,
 )
-from storage.errors import Rejected
+from storage.errors import LibraryError, Rejected
 from tests.generation.conftest import ScriptedProvider
 
 KEY = SecretStr("k")
@@ -90,10 +90,19 @@ class OldAndNew(ScriptedProvider):
     former_models = {"dall-e": "gpt-image-9", "dall-e-3": "gpt-image-9"}  # noqa: RUF012  # nobody changes it
 
 
+class Unrelated(ScriptedProvider):
+    """Whose models have always been called so."""
+
+    former_models = {}  # noqa: RUF012  # nobody changes it
+
+
 @pytest.fixture
 def catalogue() -> Catalogue:
     providers = {"openai": OldAndNew(), "scripted": ScriptedProvider()}
-    return Catalogue(providers, "scripted", [Absent("gemini", "Set DARKROOM_GEMINI_API_KEY.")])
+    absent = [
+        Absent(name, f"Set DARKROOM_{name.upper()}_API_KEY.") for name in ("gemini", "stability")
+    ]
+    return Catalogue(providers, "scripted", absent)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +115,9 @@ def catalogue() -> Catalogue:
         ("DALL_E", None, ("openai", "gpt-image-9")),
         ("openai", "DALL_E_3", ("openai", "gpt-image-9")),
         ("dall-e-3", None, ("openai", "gpt-image-9")),
+        (None, "gpt-image-9", ("openai", "gpt-image-9")),
+        (None, "dall-e", ("openai", "gpt-image-9")),
+        (None, "DALL_E_3", ("scripted", "m")),  # the default goes first
     ],
 )
 def test_a_provider_is_found_by_its_names_of_now_and_then(
@@ -124,12 +136,42 @@ def test_a_provider_is_found_by_its_names_of_now_and_then(
         ("nobody", None, "provider", "Choose from: openai, scripted"),
         ("gemini", None, "provider", "Set DARKROOM_GEMINI_API_KEY"),
         ("scripted", "none", "model", "Choose from: m, plain"),
+        (None, "none", "model", "Choose from: m, plain"),
+        (None, "gemini-3-pro-image", "model", "Set DARKROOM_GEMINI_API_KEY"),
+        ("imagen-4.0-generate-001", None, "provider", "Set DARKROOM_GEMINI_API_KEY"),
+        ("stability", None, "provider", "Set DARKROOM_STABILITY_API_KEY"),
+        ("sd3.5", None, "provider", "Set DARKROOM_STABILITY_API_KEY"),
+        (None, "core", "model", "core is of stability, which cannot be had here"),
     ],
 )
 def test_who_cannot_be_asked_is_told_with_what_can_be_done(
-    provider: str, model: str | None, field: str, told: str, catalogue: Catalogue
+    provider: str | None, model: str | None, field: str, told: str, catalogue: Catalogue
 ) -> None:
     with pytest.raises(Rejected, match=told) as refused:
+        catalogue.choose(provider, model)
+
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "field"),
+    [
+        ("DALL_E_3", None, "provider"),
+        ("openai", None, "provider"),
+        (None, "dall-e-3", "model"),
+        (None, "gpt-image-2.6-flare", "model"),
+        ("gpt-image-1.5", None, "provider"),
+    ],
+)
+def test_without_a_key_openais_names_lead_to_the_setting(
+    provider: str | None, model: str | None, field: str
+) -> None:
+    absent = [Absent("openai", "Set DARKROOM_OPENAI_API_KEY.")]
+    catalogue = Catalogue({"scripted": Unrelated()}, "scripted", absent)
+
+    with pytest.raises(
+        Rejected, match="cannot be had here: Set DARKROOM_OPENAI_API_KEY"
+    ) as refused:
         catalogue.choose(provider, model)
 
     assert refused.value.field == field
@@ -173,17 +215,60 @@ async def test_a_default_that_ends_soon_is_in_the_log_and_in_the_answer(
 
     await catalogue.refresh()
 
-    assert f"model.ending provider=scripted model=m notice='m ends on {soon}" in caplog.text
+    assert f"model.warning provider=scripted model=m notice='m ends on {soon}" in caplog.text
     assert catalogue.choose().notices == (f"m ends on {soon}.",)
 
 
 class Offended(ScriptedProvider):
-    def __init__(self, fault: Exception) -> None:
+    def __init__(self, fault: Exception | None) -> None:
         super().__init__()
-        self._fault = fault
+        self.fault = fault
 
     async def refresh(self) -> None:
-        raise self._fault
+        if self.fault is not None:
+            raise self.fault
+
+
+async def test_what_a_provider_says_of_a_model_is_told_to_whoever_asks_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    provider = ScriptedProvider()
+    provider.models = [replace(provider.models[0], warning="It is not listed.")]
+    catalogue = Catalogue({"scripted": provider}, "scripted")
+
+    await catalogue.refresh()
+
+    assert catalogue.choose().notices == ("It is not listed.",)
+    assert "model.warning provider=scripted model=m notice='It is not listed.'" in caplog.text
+
+
+@pytest.mark.parametrize("refusal", [ProviderAuth("Not this key."), ProviderQuota("Used up.")])
+async def test_who_refuses_our_key_or_account_is_not_available_until_a_refresh_succeeds(
+    refusal: LibraryError,
+) -> None:
+    provider = Offended(refusal)
+    catalogue = Catalogue({"scripted": provider}, "scripted")
+    reasons = []
+
+    for fault in (refusal, ProviderUnavailable("A line was cut."), RuntimeError("a bug"), None):
+        provider.fault = fault
+        await catalogue.refresh()
+        reasons.append(catalogue.unavailable_reason("scripted"))
+
+    assert reasons == [f"{refusal.message} {refusal.remedy}"] * 3 + [None]
+
+
+async def test_who_does_not_answer_stays_available_and_is_soon_asked_again() -> None:
+    away = Offended(ProviderUnavailable("It is down."))
+    catalogue = Catalogue({"scripted": away}, "scripted")
+
+    await catalogue.refresh()
+    reason, soon = catalogue.unavailable_reason("scripted"), catalogue.pause
+    away.fault = None
+    await catalogue.refresh()
+
+    assert reason is None
+    assert soon == 300 < catalogue.pause
 
 
 @pytest.mark.parametrize("fault", [ProviderAuth("Not this key."), RuntimeError("a bug")])

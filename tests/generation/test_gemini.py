@@ -69,6 +69,14 @@ async def events(provider: GeminiProvider, request: GenerationRequest) -> list[E
     return [event async for event in provider.generate(request)]
 
 
+async def failure(provider: GeminiProvider, request: GenerationRequest) -> LibraryError:
+    """What is raised, after nothing else was told: neither a picture nor a charge."""
+    asking = aiter(provider.generate(request))
+    with pytest.raises(LibraryError) as caught:
+        await anext(asking)
+    return caught.value
+
+
 def cost(events: list[Event]) -> Decimal:
     return sum((event.cost for event in events if isinstance(event, Charged)), Decimal(0))
 
@@ -108,6 +116,13 @@ async def test_the_model_of_the_settings_comes_first(options: GeminiOptions) -> 
         names = [model.name for model in provider.models]
 
     assert names[:2] == ["gemini-3-pro-image", MODEL]
+
+
+async def test_an_old_name_in_the_settings_is_answered_by_what_followed_it(
+    options: GeminiOptions,
+) -> None:
+    async with open_gemini(replace(options, model="gemini-3-pro-image-preview")) as provider:
+        assert provider.models[0].name == "gemini-3-pro-image"
 
 
 async def test_an_unknown_model_in_the_settings_is_rejected(options: GeminiOptions) -> None:
@@ -293,7 +308,6 @@ async def test_a_blocked_prompt_is_refused_for_whatever_reason(
         ("silence", ProviderUnavailable),
         ("internal", ProviderUnavailable),
         ("overloaded", ProviderUnavailable),
-        ("html", ProviderUnavailable),
         ("moved", ProviderUnavailable),
         ("unauthenticated", ProviderAuth),
         ("denied", ProviderAuth),
@@ -320,6 +334,97 @@ async def test_each_failure_is_told_by_what_can_be_done_about_it(
     assert type(failure.value) is kind
     assert API_KEY not in failure.value.message
     assert server.calls == {"generate": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "calls"),
+    [
+        (400, "INVALID_ARGUMENT", ProviderRejected, 1),
+        (400, "FAILED_PRECONDITION", ProviderAuth, 1),
+        (401, "UNAUTHENTICATED", ProviderAuth, 1),
+        (403, "PERMISSION_DENIED", ProviderAuth, 1),
+        (404, "NOT_FOUND", ProviderRejected, 1),
+        (429, "RESOURCE_EXHAUSTED", RateLimited, 1),
+        (500, "INTERNAL", ProviderUnavailable, 3),
+        (503, "UNAVAILABLE", ProviderUnavailable, 3),
+    ],
+)
+async def test_a_failure_in_their_own_words_costs_nothing(
+    code: int,
+    status: str,
+    kind: type[LibraryError],
+    calls: int,
+    provider: GeminiProvider,
+    server: GeminiServer,
+) -> None:
+    server.fail_with(*[f"told:{code}:{status}"] * 3)
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is kind
+    assert (error.code, error.remedy) == (kind.code, kind.remedy)
+    assert server.calls == {"generate": calls}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *(f"page:{status}" for status in (203, 408, 500, 502, 503, 504, 520, 524)),
+        *("json:500", "json:503", "json:504", "torn-page:503"),
+    ],
+)
+async def test_a_machine_in_between_cannot_know_so_nothing_more_is_asked_for(
+    how: str, provider: GeminiProvider, server: GeminiServer
+) -> None:
+    server.fail_with(*[how] * 3)
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is OutcomeUnknown
+    assert (error.code, error.remedy) == (OutcomeUnknown.code, OutcomeUnknown.remedy)
+    assert server.calls == {"generate": 1}
+
+
+async def test_a_deadline_of_their_own_may_have_passed_just_before_the_picture_was_done(
+    provider: GeminiProvider, server: GeminiServer
+) -> None:
+    server.fail_with(*["told:504:DEADLINE_EXCEEDED"] * 3)
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is OutcomeUnknown
+    assert server.calls == {"generate": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(403, ProviderAuth), (413, ProviderRejected), (429, RateLimited)],
+)
+async def test_what_a_machine_in_between_does_not_let_pass_costs_nothing(
+    status: int, kind: type[LibraryError], provider: GeminiProvider, server: GeminiServer
+) -> None:
+    server.fail_with(f"page:{status}")
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is kind
+    assert server.calls == {"generate": 1}
+
+
+async def test_after_a_lost_answer_nothing_is_asked_for_and_only_that_one_may_be_paid(
+    provider: GeminiProvider, server: GeminiServer
+) -> None:
+    server.fail_with(None, "page:504")
+
+    told = await events(provider, wish(count=3))
+
+    assert [image.index for image in pictures(told)] == [0]
+    assert [(each.index, type(each.reason)) for each in told if isinstance(each, ImageFailed)] == [
+        (1, OutcomeUnknown),
+        (2, NotSent),
+    ]
+    assert cost(told) == Decimal("0.067")
+    assert server.calls == {"generate": 2}
 
 
 @pytest.mark.parametrize(("how", "seconds"), [("minute", 34.074824224), ("exhausted", 60)])
@@ -351,6 +456,12 @@ async def test_a_model_that_is_gone_is_rejected_and_a_refresh_tells_so(
         await events(provider, wish())
     with pytest.raises(ProviderRejected, match=f"{MODEL} is not found"):
         await provider.refresh()
+    missing = provider.models[0].warning
+    server.models.add(MODEL)
+    await provider.refresh()
+
+    assert missing == f"Gemini does not know {MODEL}, and may refuse it."
+    assert provider.models[0].warning is None
 
 
 async def test_a_wrong_key_is_asked_with_once(options: GeminiOptions, server: GeminiServer) -> None:
@@ -445,6 +556,16 @@ async def test_refreshing_tells_that_the_key_is_wrong(options: GeminiOptions) ->
     async with open_gemini(replace(options, api_key=SecretStr("AIza-wrong"))) as provider:
         with pytest.raises(ProviderAuth):
             await provider.refresh()
+
+
+@pytest.mark.parametrize("how", ["page:504", "told:504:DEADLINE_EXCEEDED", "cut"])
+async def test_a_refresh_that_is_lost_says_nothing_of_money(
+    how: str, provider: GeminiProvider, server: GeminiServer
+) -> None:
+    server.fail_with(how, how)  # a GET that is cut is tried twice
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.refresh()
 
 
 async def test_the_key_is_in_no_log(

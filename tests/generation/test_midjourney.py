@@ -169,9 +169,7 @@ async def test_progress_previews_and_picture_come_in_the_order_of_the_task(
     told = [replace(e, data=b"") if isinstance(e, Preview) else e for e in events[1:-1]]
     assert told == [
         Progressed("queued at the provider", 0.0),
-        Progressed("drawing", 0.2945),
         Preview(0, b"", "image/png", 0.2945, "drawing"),
-        Progressed("drawing", 0.589),
         Preview(0, b"", "image/png", 0.589, "drawing"),
     ]
     last = events[-1]
@@ -564,13 +562,7 @@ async def test_a_task_that_is_known_is_gone_on_with_and_nothing_is_submitted(
     events = await made(server, replace(WISH, task=task, count=2))
 
     assert server.submits == []
-    assert [type(event) for event in events] == [
-        Progressed,
-        Preview,
-        Preview,
-        GeneratedImage,
-        GeneratedImage,
-    ]
+    assert [type(event) for event in events] == [Preview] * 2 + [GeneratedImage] * 2
 
 
 async def test_a_task_may_have_any_name(server: MidjourneyServer) -> None:
@@ -660,35 +652,27 @@ def test_pictures_come_from_discord_the_proxy_and_where_the_operator_says() -> N
     )
 
 
-# ---- given up by us ---------------------------------------------------------------------------
+# ---- left, and not wanted any more -------------------------------------------------------------
 
 
-async def test_closing_cancels_the_task_at_the_proxy(csharp: MidjourneyServer) -> None:
-    async with provider_for(csharp) as provider:
-        events = cast("AsyncGenerator[Event]", provider.generate(WISH))
-        started = await anext(events)
-        await anext(events)
-
-        await events.aclose()
-
-    assert isinstance(started, TaskStarted)
-    assert csharp.cancels == [started.task]
-
-
-async def test_closing_right_after_the_task_is_told_cancels_it_too(
-    csharp: MidjourneyServer,
+@pytest.mark.parametrize("heard", [1, 2])
+async def test_closing_leaves_the_task_to_be_asked_after_again(
+    heard: int, csharp: MidjourneyServer
 ) -> None:
     async with provider_for(csharp) as provider:
         events = cast("AsyncGenerator[Event]", provider.generate(WISH))
-        await anext(events)
+        for _ in range(heard):
+            await anext(events)
 
         await events.aclose()
 
-    assert csharp.cancels == list(csharp.tasks)
-    assert csharp.polls == 0
+        (task,) = csharp.tasks
+        again = [event async for event in provider.generate(replace(WISH, task=task))]
+    assert csharp.cancels == []
+    assert len(pixels(again)) == len(csharp.submits) == 1
 
 
-async def test_cancelling_whoever_reads_cancels_the_task_at_the_proxy(
+async def test_who_is_cancelled_while_reading_leaves_the_task_too(
     csharp: MidjourneyServer,
 ) -> None:
     csharp.script = [Step("IN_PROGRESS", "31%")]
@@ -699,15 +683,32 @@ async def test_cancelling_whoever_reads_cancels_the_task_at_the_proxy(
     await asyncio.gather(reading, return_exceptions=True)
 
     assert reading.cancelled()
-    assert csharp.cancels == list(csharp.tasks)
+    assert csharp.cancels == []
 
 
-async def test_a_proxy_that_cannot_cancel_holds_nobody_up(server: MidjourneyServer) -> None:
-    async with provider_for(server) as provider:
-        events = cast("AsyncGenerator[Event]", provider.generate(WISH))
-        await anext(events)
+async def test_a_task_that_nobody_wants_any_more_is_cancelled_at_the_proxy(
+    csharp: MidjourneyServer,
+) -> None:
+    task = csharp.start([Step("IN_PROGRESS", "31%")])
 
-        await events.aclose()
+    async with provider_for(csharp) as provider:
+        await provider.cancel(task)
+
+    assert csharp.cancels == [task]
+    assert csharp.submits == []
+
+
+@pytest.mark.parametrize("how", ["", "500", "cut"])
+async def test_a_proxy_that_cannot_cancel_holds_nobody_up(
+    how: str, server: MidjourneyServer, csharp: MidjourneyServer
+) -> None:
+    proxy = csharp if how else server  # Java does not know how to
+    if how:
+        csharp.fail_with(how, on="cancel")
+    task = proxy.start([Step("IN_PROGRESS", "31%")])
+
+    async with provider_for(proxy) as provider:
+        await provider.cancel(task)
 
     assert server.cancels == []
 
@@ -715,26 +716,10 @@ async def test_a_proxy_that_cannot_cancel_holds_nobody_up(server: MidjourneyServ
 async def test_a_proxy_that_does_not_answer_to_it_holds_nobody_up_for_long(
     csharp: MidjourneyServer,
 ) -> None:
-    csharp.script = [Step("IN_PROGRESS", "31%")]
     csharp.fail_with("hang", on="cancel")
-    reading = asyncio.create_task(made(csharp))
-    await csharp.is_polled.wait()
 
-    started = time.monotonic()
-    reading.cancel()
-    await asyncio.gather(reading, return_exceptions=True)
-
-    assert reading.cancelled()
-    assert 1.5 < time.monotonic() - started < 4
-
-
-async def test_closing_when_all_is_drawn_cancels_nothing(csharp: MidjourneyServer) -> None:
-    csharp.script = [Step("SUCCESS", "100%", grid())]
     async with provider_for(csharp) as provider:
-        events = cast("AsyncGenerator[Event]", provider.generate(replace(WISH, count=4)))
-        await anext(events)
-        await anext(events)
+        started = time.monotonic()
+        await provider.cancel(csharp.start())
 
-        await events.aclose()
-
-    assert csharp.cancels == []
+    assert 1.5 < time.monotonic() - started < 4

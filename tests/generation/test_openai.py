@@ -6,7 +6,7 @@ import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -40,7 +40,17 @@ from generation.provider import (
 )
 from generation.providers.openai import OpenAIProvider, open_openai
 from generation.providers.options import OpenAIOptions
+from generation.tasks import GenerationTask, Repeats
+from storage.database import Database
 from storage.errors import LibraryError, RateLimited, Rejected, Unavailable
+from storage.generations import Generations, NewGeneration
+from storage.keeper import Keeper
+from storage.ledger import Budgets, Ledger
+from storage.library import Library
+from storage.models import EntryState, GenerationStatus
+from storage.objects.local import LocalObjectStore
+from storage.search import PageRequest
+from storage.viewers import Viewer
 from tests.openai_server import (
     API_KEY,
     INPUT_TRIGGER,
@@ -244,13 +254,31 @@ async def test_without_previews_nothing_is_streamed(server: OpenAIServer) -> Non
 
 
 async def test_an_unknown_model_is_asked_with_care(server: OpenAIServer) -> None:
-    server.models["gpt-image-9"] = server.models[MODEL]
+    server.models["somebody-elses"] = server.models[MODEL]
 
-    async with opening(server.url, model="gpt-image-9") as provider:
-        told = await events(provider, wish(model="gpt-image-9", width=1024, height=1024))
+    async with opening(server.url, model="somebody-elses") as provider:
+        told = await events(provider, wish(model="somebody-elses", width=1024, height=1024))
 
     assert "stream" not in server.requests[0].fields
     assert len(pictures(told)) == 1
+
+
+@pytest.mark.parametrize("model", ["gpt-image-2.7-flare", "gpt-image-2.6-flare-2026-11-04"])
+@pytest.mark.parametrize("quality", [None, *Quality])
+async def test_a_later_model_does_what_the_newest_can_and_what_is_set_aside_suffices(
+    server: OpenAIServer, model: str, quality: Quality | None
+) -> None:
+    server.models[model] = server.models["gpt-image-2.6-flare"]
+
+    async with opening(server.url, model=model) as provider:
+        width, height = provider.size_for(provider.models[0], 1080, 1350)
+        request = wish(model=model, width=width, height=height, quality=quality)
+        told = await events(provider, request)
+
+    assert (width, height) == SIZE
+    assert server.requests[0].fields["stream"] is True
+    assert len(previews(told)) == 2
+    assert 0 < charged(told) <= provider.estimate(request)
 
 
 async def test_who_stops_reading_stops_the_stream(
@@ -408,7 +436,15 @@ async def test_a_mask_of_another_size_is_rejected_in_the_providers_own_words(
         ("hard_limit", ProviderQuota, "Our account with OpenAI is used up (billing_hard_limit_"),
         ("server_error", ProviderUnavailable, "OpenAI does not work now (server_error)."),
         ("overloaded", ProviderUnavailable, "OpenAI does not work now (server_error)."),
-        ("html", ProviderUnavailable, "OpenAI does not work now (502)."),
+        *(
+            (
+                f"page_{status}",
+                OutcomeUnknown,
+                f"OpenAI was asked, and its answer was lost ({status}",
+            )
+            for status in (408, 500, 502, 503, 504, 520, 524)
+        ),
+        ("problem", OutcomeUnknown, "OpenAI was asked, and its answer was lost (520)."),
         ("redirect", ProviderUnavailable, "OpenAI does not work now (307)."),
         ("gateway_timeout", OutcomeUnknown, "OpenAI was asked, and its answer was lost (504)."),
         ("drop", OutcomeUnknown, "OpenAI was asked, and its answer was lost (RemoteProtocolError"),
@@ -442,7 +478,11 @@ async def test_each_failure_is_told_apart_after_a_single_call(
         ("one_missing", OutcomeUnknown),
         ("nonsense_in_stream", OutcomeUnknown),
         ("error_in_stream", ProviderUnavailable),
+        ("error_after_previews", OutcomeUnknown),
         ("rate_in_stream", RateLimited),
+        ("rate_after_previews", OutcomeUnknown),
+        ("rate_after_broken_preview", OutcomeUnknown),
+        ("quota_after_previews", ProviderQuota),
     ],
 )
 async def test_a_stream_that_goes_wrong_is_not_begun_again(
@@ -454,6 +494,64 @@ async def test_a_stream_that_goes_wrong_is_not_begun_again(
 
     assert type(error) is kind
     assert server.calls == {"generations": 1}
+
+
+@pytest.mark.parametrize("more", [{}, {"references": [reference()]}])
+async def test_who_was_sent_previews_is_told_that_they_may_have_to_be_paid_for(
+    server: OpenAIServer, provider: OpenAIProvider, more: dict[str, Any]
+) -> None:
+    server.fail_with("rate_after_previews")
+    told: list[Event] = []
+
+    with pytest.raises(OutcomeUnknown) as unknown:
+        await events(provider, wish(**more), told)
+
+    assert len(previews(told)) == 2
+    assert unknown.value.message == (
+        "OpenAI stopped in the midst of the picture (rate_limit_exceeded). What it had drawn may "
+        "have been paid for."
+    )
+    assert unknown.value.remedy == OutcomeUnknown.remedy
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "state", "calls"),
+    [
+        ("rate_in_stream", GenerationStatus.SUCCEEDED, EntryState.SETTLED, 2),
+        ("rate_after_previews", GenerationStatus.FAILED, EntryState.ASSUMED, 1),
+        ("page_502", GenerationStatus.FAILED, EntryState.ASSUMED, 1),
+    ],
+)
+async def test_a_job_asks_again_only_if_nothing_was_drawn(
+    server: OpenAIServer,
+    provider: OpenAIProvider,
+    how: str,
+    status: GenerationStatus,
+    state: EntryState,
+    calls: int,
+    generations: Generations,
+    library: Library,
+    keeper: Keeper,
+    database: Database,
+    alice: Viewer,
+    store: LocalObjectStore,
+) -> None:
+    server.fail_with(how)
+    providers, repeats = {provider.name: provider}, Repeats(first=0.01)
+    task = GenerationTask(
+        *(generations, library, keeper, store, providers), lease=timedelta(0), repeats=repeats
+    )
+    reserved = Decimal("0.50")
+    asked = NewGeneration("openai", MODEL, PROMPT, 1, 1024, 640, estimated_cost=reserved)
+    generation = await generations.request(alice, asked)
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    (entry,) = (await Ledger(database, Budgets()).entries(alice, None, PageRequest(9))).rows
+    assert (ended.status, ended.calls) == (status, calls)
+    assert (entry.state, entry.actual == reserved) == (state, state is EntryState.ASSUMED)
+    assert server.calls == {"generations": calls}
 
 
 async def test_an_answer_that_is_cut_off_may_have_been_paid(
@@ -716,14 +814,32 @@ async def test_a_refresh_that_fails_changes_nothing(
     assert provider.models == before
 
 
-async def test_a_configured_model_that_ends_says_when_and_what_comes_after_it(
+@pytest.mark.parametrize("old", ["dall-e-3", "DALL_E_3", "gpt-image-1"])
+async def test_where_a_retired_model_is_configured_its_replacement_draws(
+    server: OpenAIServer, old: str
+) -> None:
+    async with opening(server.url, model=old) as provider:
+        (model, *_) = provider.models
+        told = await events(provider, wish(model=model.name))
+        await provider.refresh()
+
+    assert len(pictures(told)) == 1
+    assert server.requests[0].fields["model"] == model.name
+    assert old in (provider.models[0].warning or "")
+    assert provider.former_models["dall-e-3"] == provider.former_models["gpt-image-1"] == model.name
+
+
+async def test_a_refresh_finds_models_of_later_and_the_configured_one_missing(
     server: OpenAIServer,
 ) -> None:
-    async with opening(server.url, model="gpt-image-1.5") as provider:
-        (model, *_) = provider.models
+    server.models["gpt-image-2.7-flare"] = server.models[MODEL]
 
-    assert model.shutdown_date == date(2026, 12, 1)
-    assert model.replaced_by == "gpt-image-2.6-flare"
+    async with opening(server.url, model="gpt-image-9") as provider:
+        await provider.refresh()
+
+    first, second, *_ = provider.models
+    assert first.warning == "OpenAI does not list gpt-image-9 among its models, and may refuse it."
+    assert (second.name, second.max_count, second.warning) == ("gpt-image-2.7-flare", 10, None)
 
 
 async def test_a_wish_for_instagram_becomes_a_native_size(provider: OpenAIProvider) -> None:
@@ -921,6 +1037,21 @@ async def test_the_words_that_were_drawn_are_told_where_the_server_tells_them() 
         told = await events(provider, wish(model="flux-dev"))
 
     assert pictures(told)[0].revised_prompt == "a better prompt"
+
+
+async def test_a_compatible_server_without_a_configured_model_is_asked_for_the_first_it_lists(
+    compatible: CompatibleServer,
+) -> None:
+    async with opening_compatible(compatible.url, model=None) as provider:
+        before = [model.name for model in provider.models]
+        await provider.refresh()
+        told = await events(provider, wish(model=provider.models[0].name))
+        late = await events(provider, wish(model="default"))  # which was wished for before
+
+    assert before == ["default"]
+    assert [model.name for model in provider.models] == ["flux-dev", "z-image"]
+    assert [asked.fields["model"] for asked in compatible.requests] == ["flux-dev"] * 2
+    assert len(pictures(told)) == len(pictures(late)) == 1
 
 
 async def test_a_compatible_server_offers_what_it_lists(compatible: CompatibleServer) -> None:

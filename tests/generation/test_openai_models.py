@@ -1,5 +1,6 @@
 """What we know of OpenAI's models: the prices and sizes that it publishes, and when they end."""
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -12,16 +13,17 @@ from generation.providers.openai_models import (
     CURRENT,
     FORMER,
     MAX_SIDE,
-    Offer,
     described,
     image_tokens,
+    is_current,
     is_native,
     native_size,
+    newest_first,
     output_tokens,
     price,
+    serving,
     size_elsewhere,
 )
-from storage.errors import Rejected
 from tests import openai_server
 
 SIDES = st.integers(1, MAX_SIDE)
@@ -75,7 +77,10 @@ def test_the_formula_does_not_care_which_side_is_long_and_agrees_with_another_ha
         ("gpt-image-2.6-sunburst", Quality.MEDIUM, 4 * 439),
         ("gpt-image-2.6-flare", Quality.HIGH, 1756),
         ("gpt-image-2.6-flare", None, 1756),
-        ("gpt-image-9", Quality.LOW, 7024),
+        ("gpt-image-2.6-flare-2026-11-04", Quality.LOW, 4 * 196),
+        ("gpt-image-2.7-flare", Quality.LOW, 7024),
+        ("gpt-image-9", Quality.MEDIUM, 7024),
+        ("somebody-elses", Quality.LOW, 7024),
     ],
 )
 def test_a_picture_takes_the_tokens_of_its_model_and_quality(
@@ -90,6 +95,7 @@ def test_tokens_cost_what_the_model_asks() -> None:
     assert price("gpt-image-2.6-flare", **million) == Decimal(43)
     assert price("gpt-image-1.5", **million) == Decimal(45)
     assert price("gpt-image-1-mini", **million) == Decimal("12.5")
+    assert price("gpt-image-9", **million) == Decimal(45)  # as the dearest that we know
 
 
 @pytest.mark.parametrize(
@@ -160,34 +166,35 @@ def test_a_server_of_ones_own_is_asked_for_steps_of_sixteen(width: int, height: 
         assert actual[1] >= height
 
 
-@pytest.mark.parametrize(("width", "height", "field"), [(0, 9, "width"), (9, 3841, "height")])
-def test_a_side_that_no_picture_has_is_rejected(width: int, height: int, field: str) -> None:
-    offer = Offer("gpt-image-2", is_compatible=False)
+@pytest.mark.parametrize(
+    ("name", "is_so"),
+    [
+        *((name, True) for name in CURRENT),
+        *((name, False) for name in FORMER),
+        ("gpt-image-2.6-flare-2026-11-04", True),
+        ("gpt-image-2.7-x", True),
+        ("gpt-image-3", True),
+        ("gpt-image-12.1-sunburst-2029-01-31", True),
+        ("gpt-image-1-2025-04-15", False),
+        ("gpt-image-1.9-flare", False),
+        ("gpt-image", False),
+        ("gpt-image-", False),
+        ("gpt-image-2.6-", False),
+        ("gpt-6-luna", False),
+        ("flux-dev", False),
+    ],
+)
+def test_a_gpt_image_model_is_current_from_the_second_generation_on(name: str, is_so: bool) -> None:
+    assert is_current(name) is is_so
 
-    with pytest.raises(Rejected) as refusal:
-        offer.size_for(offer.models[0], width, height)
 
-    assert refusal.value.field == field
-
-
-def test_an_unknown_model_is_asked_for_a_standard_size() -> None:
-    offer = Offer("gpt-image-9", is_compatible=False)
-    unknown = offer.models[0]
-
-    assert offer.size_for(unknown, 1080, 1080) == (1024, 1024)
-    assert offer.size_for(unknown, 1080, 1350) == (1024, 1536)
-    assert offer.size_for(unknown, 1080, 1920) == (1024, 1536)
-    assert offer.size_for(unknown, 1200, 630) == (1536, 1024)
-    assert unknown.max_count == 1
-    assert not unknown.streams_previews
-    assert unknown.price is None
-
-
-def test_the_configured_model_comes_first_and_the_current_ones_after_it() -> None:
-    names = [model.name for model in Offer("gpt-image-2", is_compatible=False).models]
-
-    assert names == ["gpt-image-2", *(name for name in CURRENT if name != "gpt-image-2")]
-    assert not set(names) & set(FORMER)
+def test_what_we_know_is_written_down_the_newest_first() -> None:
+    assert newest_first(reversed(CURRENT)) == list(CURRENT)
+    assert newest_first(["gpt-image-2", "x", "gpt-image-10", "gpt-image-2.7-x", *FORMER]) == [
+        "gpt-image-10",
+        "gpt-image-2.7-x",
+        "gpt-image-2",
+    ]
 
 
 def test_a_current_model_shows_what_it_can_do() -> None:
@@ -207,31 +214,48 @@ def test_a_current_model_shows_what_it_can_do() -> None:
     )
 
 
-def test_an_old_model_that_is_configured_tells_when_it_ends_and_what_follows() -> None:
-    model = Offer("gpt-image-1.5", is_compatible=False).models[0]
+def test_a_later_model_can_do_what_the_newest_can_at_a_price_that_nobody_knows() -> None:
+    later = described("gpt-image-2.7-flare")
 
-    assert model.name == "gpt-image-1.5"
+    assert later == replace(described("gpt-image-2.6-flare"), name=later.name, price=None)
+
+
+def test_a_days_snapshot_is_like_its_model() -> None:
+    snapshot = described("gpt-image-2.6-flare-2026-11-04")
+
+    assert snapshot == replace(described("gpt-image-2.6-flare"), name=snapshot.name)
+
+
+def test_an_old_model_tells_when_it_ends_and_what_follows() -> None:
+    model = described("gpt-image-1.5")
+
     assert model.shutdown_date == date(2026, 12, 1)
     assert model.replaced_by == "gpt-image-2.6-flare"
 
 
-def test_models_that_have_ended_or_are_not_listed_disappear_but_not_the_configured_one() -> None:
-    offer = Offer("gpt-image-2", is_compatible=False)
+def test_a_model_we_know_nothing_of_is_described_with_care() -> None:
+    unknown = described("somebody-elses")
 
-    offer.learn(
-        {
-            "gpt-image-2.5-flare": "2026-01-01",
-            "gpt-image-2.5-sunburst": "2999-01-01",
-            "gpt-image-2.6-flare": "soon",
-            "gpt-6-luna": None,
-        }
-    )
+    assert unknown.max_count == 1
+    assert not unknown.streams_previews
+    assert unknown.price is None
 
-    assert [(model.name, model.shutdown_date) for model in offer.models] == [
-        ("gpt-image-2", None),
-        ("gpt-image-2.6-flare", None),
-        ("gpt-image-2.5-sunburst", date(2999, 1, 1)),
-    ]
+
+@pytest.mark.parametrize(
+    ("name", "day", "answers"),
+    [
+        ("gpt-image-1.5", date(2026, 11, 30), "gpt-image-1.5"),
+        ("gpt-image-1.5", date(2026, 12, 1), "gpt-image-2.6-flare"),
+        ("gpt-image-1", date(2026, 10, 23), "gpt-image-2.5-flare"),
+        ("DALL_E_3", date(2026, 11, 30), "gpt-image-2.6-flare"),
+        ("gpt-image-2", date(2999, 1, 1), "gpt-image-2"),
+        ("somebody-elses", date(2999, 1, 1), "somebody-elses"),
+    ],
+)
+def test_on_the_day_of_its_end_a_models_replacement_answers(
+    name: str, day: date, answers: str
+) -> None:
+    assert serving(name, day) == answers
 
 
 @given(st.sampled_from(CURRENT))

@@ -127,6 +127,13 @@ async def test_nothing_installed_is_nothing_found() -> None:
             "@asynccontextmanager\nasync def open_it():\n    yield Old()",
             "It is no ImageProvider: it lacks estimate, refresh, size_for.",
         ),
+        (
+            "from contextlib import asynccontextmanager\n"
+            "from generation.provider import ImageProvider, ModelInfo\n"
+            "class Idle(ImageProvider):\n    name = 'broken'\n    models = ()\n"
+            "@asynccontextmanager\nasync def open_it():\n    yield Idle()",
+            "It cannot be opened: TypeError. The log tells more.",
+        ),
         (PLAIN.format(name="another"), "It calls itself 'another'."),
     ],
     ids=[
@@ -142,6 +149,7 @@ async def test_nothing_installed_is_nothing_found() -> None:
         "lacks a setting when opened",
         "hangs",
         "keeps an old contract",
+        "makes no pictures",
         "has another name",
     ],
 )
@@ -258,7 +266,9 @@ async def acme(status: int, body: bytes | None) -> AsyncIterator[tuple[str, list
 
 
 @pytest.mark.usefixtures("install_example")
-async def test_the_example_of_the_readme_works(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_example_of_the_readme_works_in_thirty_lines(
+    monkeypatch: pytest.MonkeyPatch, example: dict[str, str]
+) -> None:
     async with acme(200, b"a picture") as (url, wishes):
         monkeypatch.setenv("ACME_URL", url)
         async with open_plugins(TAKEN) as (providers, absent):
@@ -268,8 +278,12 @@ async def test_the_example_of_the_readme_works(monkeypatch: pytest.MonkeyPatch) 
                 for wanted in ((1080, 1350), (4096, 2048), (4096, 80))
             ]
             events = [event async for event in provider.generate(WISH)]
+            await provider.refresh()
 
     assert absent == []
+    assert len([line for line in example["python"].splitlines() if line]) <= 30
+    assert (provider.makes_ai_images, provider.former_models) == (True, {})
+    assert provider.estimate(WISH) == Decimal("0.02")
     assert sizes == [(1080, 1350), (2048, 1024), (2048, 64)]
     assert events == [Charged(Decimal("0.02")), GeneratedImage(0, b"a picture", 1.0)]
     assert wishes == [{"prompt": "a loaf", "width": 640, "height": 800}]

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -337,12 +337,12 @@ class Responses:
         self.html: str | None = None
         self.hangs = False
         self.asked: list[dict[str, Any]] = []
-        self.keys: list[str] = []
+        self.headers: list[Mapping[str, str]] = []
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(await request.json())
-        self.keys.append(request.headers["Authorization"])
+        self.headers.append(request.headers)
         if self.hangs:
             await asyncio.sleep(60)
         if self.html is not None:
@@ -383,8 +383,8 @@ async def responses() -> AsyncIterator[Responses]:
 
 
 @asynccontextmanager
-async def model_at(url: str, *, seconds: float = 10) -> AsyncIterator[PromptWriter]:
-    async with open_text_model(SecretStr("sk-test"), "a-model", url, seconds) as model:
+async def model_at(url: str, *, seconds: float = 10, **account: str) -> AsyncIterator[PromptWriter]:
+    async with open_text_model(SecretStr("sk-test"), "a-model", url, seconds, **account) as model:
         yield model
 
 
@@ -401,7 +401,7 @@ async def test_a_model_is_asked_once_and_its_answer_is_the_prompt(responses: Res
         prompt = await model.write(POST, *PORTRAIT)
 
     assert prompt == "A warm loaf on a wooden table."
-    assert responses.keys == ["Bearer sk-test"]
+    assert [headers["Authorization"] for headers in responses.headers] == ["Bearer sk-test"]
     assert responses.asked == [
         {
             "model": "a-model",
@@ -417,6 +417,24 @@ async def test_a_model_is_asked_once_and_its_answer_is_the_prompt(responses: Res
             "store": False,
         }
     ]
+
+
+async def test_the_account_of_the_pictures_pays_for_prompts_and_nobodys_from_the_environment(
+    responses: Responses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "of-somebody-else")
+
+    async with model_at(responses.url, organization="org-1", project="proj-1") as model:
+        await model.write(POST, *PORTRAIT)
+    async with model_at(responses.url) as model:
+        await model.write(POST, *PORTRAIT)
+
+    told = [
+        (headers.get("OpenAI-Organization"), headers.get("OpenAI-Project"))
+        for headers in responses.headers
+    ]
+    assert told == [("org-1", "proj-1"), (None, None)]
 
 
 async def test_what_a_post_commands_reaches_the_model_as_data_only(responses: Responses) -> None:

@@ -1,4 +1,4 @@
-"""What is paid for is kept and booked, whatever of our own fails just then."""
+"""What is paid for is kept and booked, whatever of our own fails just then; AI pictures say so."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from generation.provider import Charged, GeneratedImage
+from generation.errors import OutcomeUnknown, ProviderUnavailable, Refused
+from generation.provider import Charged, Event, GeneratedImage, ImageFailed, Preview
 from generation.tasks import GenerationTask
 from storage.containers import Bounds
 from storage.database import Database
@@ -17,13 +18,15 @@ from storage.errors import RateLimited, Unavailable
 from storage.generations import Generations, NewGeneration
 from storage.ledger import Budgets, Ledger
 from storage.library import Library, NewImage
-from storage.models import EntryState, GenerationStatus, LedgerEntry
+from storage.marks import Mark
+from storage.models import EntryState, GenerationStatus, Image, LedgerEntry
 from storage.objects.local import LocalObjectStore
 from storage.search import PageRequest
 from storage.viewers import Viewer
 from tests.generation.conftest import ScriptedProvider
 from tests.pictures import encoded, jpeg, photo
 from tests.storage.rows import ON_SQLITE
+from tests.storage.test_marks import mark_in
 
 pytestmark = ON_SQLITE
 
@@ -114,3 +117,97 @@ async def test_when_a_reference_cannot_be_read_nobody_is_asked_and_nothing_is_sp
     assert provider.requests == []
     (entry,) = await booked(database, alice)
     assert (entry.state, entry.actual) == (EntryState.SETTLED, Decimal(0))
+
+
+# ---- of several pictures -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [ProviderUnavailable("Broken."), Refused("Not this.")])
+@pytest.mark.parametrize("came", [0, 1])
+async def test_a_picture_that_may_be_paid_for_counts_as_spent_whatever_another_one_failed_of(
+    came: int,
+    other: ProviderUnavailable | Refused,
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    alice: Viewer,
+    database: Database,
+) -> None:
+    wish = replace(WISH, count=came + 2, estimated_cost=Decimal("0.09"))
+    generation = await generations.request(alice, wish)
+    made: list[Event] = [Charged(Decimal("0.03")), PICTURE]
+    provider.script = [
+        *made[: 2 * came],
+        ImageFailed(came, other),
+        ImageFailed(came + 1, OutcomeUnknown("The line was cut.")),
+    ]
+
+    await task.run(generation.id)
+
+    ended = await generations.current(generation.id)
+    assert ended.failure_code == "OUTCOME_UNKNOWN"
+    assert str(ended.failure_message).endswith("The line was cut.")
+    assert ended.status is (GenerationStatus.SUCCEEDED if came else GenerationStatus.FAILED)
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.ASSUMED, Decimal("0.09"))
+
+
+# ---- what they say of themselves ---------------------------------------------------------------
+
+
+async def child_of(
+    generations: Generations,
+    library: Library,
+    task: GenerationTask,
+    viewer: Viewer,
+    *references: Image,
+) -> Image:
+    ids = tuple(image.id for image in references)
+    generation = await generations.request(viewer, replace(WISH, reference_image_ids=ids))
+    await task.run(generation.id)
+    ((child,),) = await library.images_of_generations(viewer, [generation.id])
+    return child
+
+
+async def test_what_is_made_from_an_ai_picture_says_so_though_no_ai_has_changed_it(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    store: LocalObjectStore,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    photograph = (await library.add_image(alice, jpeg(seed=1), NewImage())).image
+    drawn = (await library.add_image(alice, jpeg(seed=2), NewImage(is_ai_generated=True))).image
+    provider.makes_ai_images = False
+
+    provider.script = [GeneratedImage(0, jpeg(seed=3), 1.0)]
+    child = await child_of(generations, library, task, alice, photograph, drawn)
+    shown = Preview(0, jpeg(64, 48), "image/jpeg", 0.5, "sketch")
+    provider.script = [shown, GeneratedImage(0, jpeg(seed=4), 1.0)]
+    grandchild = await child_of(generations, library, task, alice, child)
+
+    for image in (child, grandchild):
+        assert image.is_ai_generated
+        assert mark_in(await store.get(image.object_key)) == Mark.COMPOSITE.uri
+    assert grandchild.generation_id is not None
+    preview = (await generations.current(grandchild.generation_id)).preview_key
+    assert mark_in(await store.get(str(preview))) == Mark.COMPOSITE.uri
+
+
+async def test_what_no_ai_has_made_from_a_photograph_says_nothing_of_ai(
+    task: GenerationTask,
+    generations: Generations,
+    library: Library,
+    store: LocalObjectStore,
+    provider: ScriptedProvider,
+    alice: Viewer,
+) -> None:
+    photograph = (await library.add_image(alice, jpeg(seed=1), NewImage())).image
+    provider.makes_ai_images = False
+    provider.script = [GeneratedImage(0, jpeg(seed=3), 1.0)]
+
+    child = await child_of(generations, library, task, alice, photograph)
+
+    assert not child.is_ai_generated
+    assert mark_in(await store.get(child.object_key)) is None

@@ -5,6 +5,7 @@ import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from io import BytesIO
 from uuid import UUID
@@ -35,6 +36,8 @@ from generation.provider import (
 )
 from generation.providers.options import StabilityOptions
 from generation.providers.stability import StabilityProvider, open_stability
+from generation.tasks import GenerationTask
+from storage.database import Database
 from storage.errors import (
     LibraryError,
     RateLimited,
@@ -44,6 +47,14 @@ from storage.errors import (
     TooManyPixels,
     UnsupportedMediaType,
 )
+from storage.generations import Generations, NewGeneration
+from storage.keeper import Keeper
+from storage.ledger import Budgets, Ledger
+from storage.library import Library
+from storage.models import EntryState
+from storage.objects.local import LocalObjectStore
+from storage.search import PageRequest
+from storage.viewers import Viewer
 from tests.pictures import encoded, jpeg, opened, photo, png
 from tests.stability_server import (
     API_KEY,
@@ -99,6 +110,14 @@ async def events(provider: StabilityProvider, request: GenerationRequest) -> lis
     return [event async for event in provider.generate(request)]
 
 
+async def failure(provider: StabilityProvider, request: GenerationRequest) -> LibraryError:
+    """What is raised, after nothing else was told: neither a picture nor a charge."""
+    asking = aiter(provider.generate(request))
+    with pytest.raises(LibraryError) as caught:
+        await anext(asking)
+    return caught.value
+
+
 def cost(events: list[Event]) -> Decimal:
     return sum((event.cost for event in events if isinstance(event, Charged)), Decimal(0))
 
@@ -131,6 +150,17 @@ async def test_the_model_of_the_settings_comes_first(options: StabilityOptions) 
         names = [model.name for model in provider.models]
 
     assert names[:2] == ["sd3.5-medium", "core"]
+
+
+@pytest.mark.parametrize(
+    ("written", "model"),
+    [("sd3.5", "sd3.5-large"), ("SD3_TURBO", "sd3.5-large-turbo"), ("Ultra", "ultra")],
+)
+async def test_what_people_write_for_a_model_is_understood_in_the_settings(
+    options: StabilityOptions, written: str, model: str
+) -> None:
+    async with open_stability(replace(options, model=written)) as provider:
+        assert provider.models[0].name == model
 
 
 async def test_an_unknown_model_in_the_settings_is_rejected(options: StabilityOptions) -> None:
@@ -432,7 +462,6 @@ async def test_all_their_messages_about_a_bad_request_are_told(
         ("gone", ProviderRejected),
         ("rate", RateLimited),
         ("error", ProviderUnavailable),
-        ("html", ProviderUnavailable),
         ("moved", ProviderUnavailable),
         ("cut", OutcomeUnknown),
         ("torn", OutcomeUnknown),
@@ -450,6 +479,76 @@ async def test_each_failure_is_told_by_what_can_be_done_about_it(
 
     assert type(failure.value) is kind
     assert API_KEY not in failure.value.message
+    assert server.calls == {"core": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "kind", "calls"),
+    [
+        (400, "bad_request", ProviderRejected, 1),
+        (401, "unauthorized", ProviderAuth, 1),
+        (402, "payment_required", ProviderQuota, 1),
+        (403, "content_moderation", Refused, 1),
+        (403, "forbidden", ProviderAuth, 1),
+        (404, "not_found", ProviderRejected, 1),
+        (413, "payload_too_large", ProviderRejected, 1),
+        (422, "unprocessable_entity", ProviderRejected, 1),
+        (422, "invalid_language", ProviderRejected, 1),
+        (429, "rate_limit_exceeded", RateLimited, 1),
+        (500, "internal_error", ProviderUnavailable, 3),
+        (502, "internal_error", ProviderUnavailable, 3),
+        (503, "internal_error", ProviderUnavailable, 3),
+        (504, "internal_error", ProviderUnavailable, 3),
+    ],
+)
+async def test_a_failure_in_their_own_words_costs_nothing(
+    status: int,
+    name: str,
+    kind: type[LibraryError],
+    calls: int,
+    provider: StabilityProvider,
+    server: StabilityServer,
+) -> None:
+    server.fail_with(*[f"told:{status}:{name}"] * 3)
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is kind
+    assert (error.code, error.remedy) == (kind.code, kind.remedy)
+    assert server.calls == {"core": calls}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *(f"page:{status}" for status in (203, 408, 500, 502, 503, 504, 520, 524)),
+        *("json:500", "json:503", "json:504", "torn-page:503"),
+    ],
+)
+async def test_a_machine_in_between_cannot_know_so_nothing_more_is_asked_for(
+    how: str, provider: StabilityProvider, server: StabilityServer
+) -> None:
+    server.fail_with(*[how] * 3)
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is OutcomeUnknown
+    assert (error.code, error.remedy) == (OutcomeUnknown.code, OutcomeUnknown.remedy)
+    assert server.calls == {"core": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(403, ProviderAuth), (413, ProviderRejected), (429, RateLimited)],
+)
+async def test_what_a_machine_in_between_does_not_let_pass_costs_nothing(
+    status: int, kind: type[LibraryError], provider: StabilityProvider, server: StabilityServer
+) -> None:
+    server.fail_with(f"page:{status}")
+
+    error = await failure(provider, wish(count=3))
+
+    assert type(error) is kind
     assert server.calls == {"core": 1}
 
 
@@ -520,7 +619,7 @@ async def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(
 # ---- Some of several pictures --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["error", "html"])
+@pytest.mark.parametrize("how", ["error", "told:504:internal_error"])
 async def test_a_fault_in_one_picture_leaves_the_others(
     how: str, provider: StabilityProvider, server: StabilityServer
 ) -> None:
@@ -551,10 +650,11 @@ async def test_when_the_credits_end_the_pictures_before_are_kept_and_no_more_ask
     assert server.calls == {"core": 3}
 
 
+@pytest.mark.parametrize("how", ["cut", "page:504"])
 async def test_after_a_lost_answer_nothing_is_asked_for_and_only_that_one_may_be_paid(
-    provider: StabilityProvider, server: StabilityServer
+    how: str, provider: StabilityProvider, server: StabilityServer
 ) -> None:
-    server.fail_with(None, "cut")
+    server.fail_with(None, how)
 
     told = await events(provider, wish(count=3))
 
@@ -573,6 +673,34 @@ async def test_if_no_picture_came_it_is_said_that_one_may_be_paid(
 
     with pytest.raises(OutcomeUnknown):
         await events(provider, wish(count=2))
+
+
+async def test_a_job_whose_second_answer_is_lost_ends_there_and_counts_as_paid(
+    provider: StabilityProvider,
+    server: StabilityServer,
+    generations: Generations,
+    library: Library,
+    keeper: Keeper,
+    database: Database,
+    alice: Viewer,
+    store: LocalObjectStore,
+) -> None:
+    server.fail_with(None, "page:504")
+    providers = {provider.name: provider}
+    task = GenerationTask(generations, library, keeper, store, providers, lease=timedelta(0))
+    asked = NewGeneration(
+        *("stability", "core", "a lighthouse", 3), 1120, 1400, estimated_cost=Decimal("0.09")
+    )
+    generation = await generations.request(alice, asked)
+
+    await task.run(generation.id)
+
+    ended = await generations.generation(alice, generation.id)
+    (entry,) = (await Ledger(database, Budgets()).entries(alice, None, PageRequest(9))).rows
+    assert await generations.positions(generation.id) == {0}
+    assert (ended.failure_code, ended.calls) == ("OUTCOME_UNKNOWN", 1)
+    assert (entry.state, entry.actual) == (EntryState.ASSUMED, Decimal("0.09"))
+    assert server.calls == {"core": 2}
 
 
 # ---- Stopping ------------------------------------------------------------------------------------
@@ -679,7 +807,9 @@ async def test_to_close_the_iterator_ends_the_polling(
     assert server.calls == {"creative": 1, "results": 1}
 
 
-@pytest.mark.parametrize("how", ["error", "html", "cut", "torn"])
+@pytest.mark.parametrize(
+    "how", ["error", "cut", "torn", "json:503", *(f"page:{status}" for status in (408, 502, 504))]
+)
 async def test_a_fault_while_polling_does_not_lose_the_task(
     how: str, provider: StabilityProvider, server: StabilityServer
 ) -> None:
@@ -739,7 +869,12 @@ async def test_a_filtered_upscale_is_refused_and_not_charged(
 
 @pytest.mark.parametrize(
     ("how", "kind"),
-    [("rate", RateLimited), ("forbidden", ProviderAuth), ("broken-json", OutcomeUnknown)],
+    [
+        ("rate", RateLimited),
+        ("forbidden", ProviderAuth),
+        ("broken-json", OutcomeUnknown),
+        ("page:504", OutcomeUnknown),
+    ],
 )
 async def test_a_task_that_was_not_accepted_is_not_polled(
     how: str, kind: type[LibraryError], provider: StabilityProvider, server: StabilityServer
@@ -770,10 +905,11 @@ async def test_refreshing_tells_that_the_key_is_wrong(options: StabilityOptions)
             await provider.refresh()
 
 
+@pytest.mark.parametrize("how", ["cut", "page:504"])
 async def test_a_refresh_that_is_lost_says_nothing_of_money(
-    provider: StabilityProvider, server: StabilityServer
+    how: str, provider: StabilityProvider, server: StabilityServer
 ) -> None:
-    server.fail_with("cut", "cut")  # a GET is tried twice
+    server.fail_with(how, how)  # a GET that is cut is tried twice
 
     with pytest.raises(ProviderUnavailable):
         await provider.refresh()

@@ -1,12 +1,15 @@
 """From a wish to what the provider is asked."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from uuid import uuid4
 
 import pytest
 
 from generation.catalogue import Catalogue
-from generation.prompts import Rules, brief
+from generation.drafts import Drafts
+from generation.prompts import PromptWriter, Rules, brief
 from generation.provider import Background, Quality
 from generation.references import References
 from generation.studio import Studio, Target, Wish
@@ -21,7 +24,8 @@ from storage.search import PageRequest
 from storage.trash import Trash
 from storage.viewers import Viewer
 from tests.generation.conftest import ScriptedProvider
-from tests.pictures import jpeg
+from tests.generation.test_drafts import Muse
+from tests.pictures import encoded, jpeg, photo
 
 
 @pytest.fixture
@@ -29,17 +33,35 @@ def contents(database: Database) -> Contents:
     return Contents(database)
 
 
+StudioOf = Callable[[PromptWriter], Studio]
+
+
 @pytest.fixture
-def studio(
+def studio_of(
     generations: Generations,
     contents: Contents,
     library: Library,
     store: LocalObjectStore,
     provider: ScriptedProvider,
-) -> Studio:
+) -> StudioOf:
+    """Whose prompts are written by whom."""
     catalogue = Catalogue({provider.name: provider}, provider.name)
     references = References(library, store)
-    return Studio(generations, contents, references, catalogue, writer=Rules())
+    return lambda writer: Studio(
+        generations, contents, references, catalogue, drafts=Drafts(writer)
+    )
+
+
+@pytest.fixture
+def studio(studio_of: StudioOf) -> Studio:
+    return studio_of(Rules())
+
+
+def cut_out() -> bytes:
+    """A mask for a picture of the usual size, with a hole."""
+    picture = photo(seed=2).convert("RGBA")
+    picture.paste((0, 0, 0, 0), (100, 100, 200, 200))
+    return encoded(picture, "PNG")
 
 
 async def _generations(generations: Generations, viewer: Viewer) -> int:
@@ -114,7 +136,8 @@ async def test_what_cannot_be_made_is_refused_and_not_queued(
 async def test_a_wish_keeps_its_whole_recipe(
     studio: Studio, library: Library, alice: Viewer
 ) -> None:
-    first, mask = [(await library.add_image(alice, jpeg(seed=n), NewImage())).image for n in (1, 2)]
+    first = (await library.add_image(alice, jpeg(seed=1), NewImage())).image
+    mask = (await library.add_image(alice, cut_out(), NewImage())).image
     wish = Wish(
         prompt="A sea",
         count=2,
@@ -152,6 +175,47 @@ async def test_what_a_wish_would_cost_is_told_before_and_reserved_with_it(
     assert made.estimated_cost == Decimal("0.15")
 
 
+async def test_a_text_models_prompt_is_the_same_in_each_estimate_and_in_what_is_paid_for(
+    studio_of: StudioOf, contents: Contents, alice: Viewer
+) -> None:
+    muse = Muse()
+    studio = studio_of(muse)
+    content = await contents.save(alice, ContentPatch(text="Fresh bread"))
+    wish = Wish(content_id=content.id)
+
+    shown = [(await studio.estimate(alice, wish)).prompt for _ in range(2)]
+    drawn = (await studio.generate(alice, replace(wish, count=2))).prompt
+
+    assert [*shown, drawn] == ["Idea 1"] * 3
+    assert muse.asked == ["Fresh bread"]
+
+
+async def test_no_text_model_is_asked_for_a_wish_that_is_refused(
+    studio_of: StudioOf, contents: Contents, alice: Viewer
+) -> None:
+    muse = Muse()
+    studio = studio_of(muse)
+    content = await contents.save(alice, ContentPatch(text="Fresh bread"))
+
+    for unfit in ({"count": 9}, {"tags": [""]}, {"alt_text": "x" * 1001}, {"width": 1}):
+        with pytest.raises(Rejected):
+            await studio.estimate(alice, Wish(content_id=content.id, **unfit))
+
+    assert muse.asked == []
+
+
+async def test_several_pictures_that_are_drawn_in_turn_are_expected_to_take_as_many_times_as_long(
+    studio: Studio, provider: ScriptedProvider, alice: Viewer
+) -> None:
+    provider.models = [replace(provider.models[0], draws_one_by_one=True)]
+    wish = Wish(prompt="A sea", count=3)
+
+    estimate = await studio.estimate(alice, wish)
+    made = await studio.generate(alice, wish)
+
+    assert estimate.expected_seconds == made.expected_seconds == 36
+
+
 async def test_an_estimate_queues_nothing(
     studio: Studio, generations: Generations, alice: Viewer
 ) -> None:
@@ -165,7 +229,10 @@ async def test_an_old_clients_name_of_a_model_is_answered_by_its_successor(
 ) -> None:
     made = await studio.generate(alice, Wish(prompt="A sea", model="DALL_E_3"))
 
-    assert (made.model, made.notice) == ("m", "DALL_E_3 is no more. m answers in its place.")
+    assert (made.model, made.notice) == (
+        "m",
+        "There is no model DALL_E_3 now. m answers in its place.",
+    )
 
 
 @pytest.mark.parametrize("kind", ["ghost", "stranger's", "in the trash"])
@@ -194,6 +261,19 @@ async def test_a_mask_has_the_size_of_what_it_masks(
         await studio.generate(alice, wish)
 
     assert refused.value.field == "maskImageId"
+
+
+async def test_a_mask_without_transparency_is_refused_and_not_queued(
+    studio: Studio, generations: Generations, library: Library, alice: Viewer
+) -> None:
+    first = (await library.add_image(alice, jpeg(), NewImage())).image
+    wish = Wish(prompt="x", reference_image_ids=[first.id], mask_image_id=first.id)
+
+    with pytest.raises(Rejected, match="has no transparency") as refused:
+        await studio.generate(alice, wish)
+
+    assert refused.value.field == "maskImageId"
+    assert await _generations(generations, alice) == 0
 
 
 async def test_a_retry_has_the_old_recipe_and_names_the_old_one(

@@ -48,7 +48,7 @@ from storage.search import PageRequest
 from storage.viewers import Viewer
 from tests.generation.conftest import ScriptedProvider
 from tests.hostile import HTML, MARK, with_exif
-from tests.pictures import jpeg
+from tests.pictures import encoded, jpeg
 
 
 def new(count: int = 1, **fields: Any) -> NewGeneration:
@@ -204,7 +204,7 @@ async def test_a_refusal_is_told_in_the_providers_words_and_not_retryable(
     task: GenerationTask, generations: Generations, provider: ScriptedProvider, alice: Viewer
 ) -> None:
     generation = await generations.request(alice, new())
-    provider.script = [Refused("Not this.")]
+    provider.script = [Refused("Not this.", stage="input")]
 
     await task.run(generation.id)
 
@@ -418,7 +418,9 @@ async def test_what_a_provider_is_shown_is_upright_and_its_child_knows_its_paren
     alice: Viewer,
 ) -> None:
     mother = (await library.add_image(alice, with_exif(jpeg(90, 60, seed=7)), NewImage())).image
-    wish = new(reference_image_ids=(mother.id,), mask_image_id=mother.id)
+    hole = encoded(Image.new("RGBA", (mother.width, mother.height)), "PNG")
+    cut = (await library.add_image(alice, hole, NewImage())).image
+    wish = new(reference_image_ids=(mother.id,), mask_image_id=cut.id)
     generation = await generations.request(alice, wish)
     provider.script = [picture(0)]
 

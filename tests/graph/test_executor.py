@@ -763,7 +763,9 @@ class Library:
             await self.ask(operations.RECIPE_OF, id=generation),
             await self.watch(operations.PROGRESS, id=generation),
             await self.ask("{ images { nodes { id url(expiresIn: 1) title } } }"),
-            await self.ask("{ images { edges { node { tags usages { content { id } } } } } }"),
+            await self.ask(
+                "{ images { edges { node { tags usages { nodes { content { id } } } } } } }"
+            ),
             *[await self.ask(operations.RENDITION, id=id, width=32) for id in ids],
             *[await self.ask(operations.VERSIONS, id=id) for id in [*ids, "nothing"]],
             *[await self.ask(operations.FILES, id=id) for id in ids],

@@ -29,9 +29,40 @@ class Node:
     def nodes(self, first: int = 20, last: int | None = None) -> list["Node"]:
         return []
 
+    @strawberry.field
+    def page(self, first: int | None = None) -> "Page":
+        return Page()
+
+    @strawberry.field
+    def all(self) -> list["Node"]:
+        return []
+
+    @strawberry.field
+    def url(self, width: int = 320) -> str:
+        return ""
+
+    @strawberry.field
+    def srcset(self, widths: list[int] | None = None) -> str:
+        return ""
+
+
+@strawberry.type
+class Page:
+    nodes: list[Node] = strawberry.field(default_factory=list)
+    errors: list[Node] = strawberry.field(default_factory=list)
+    total: Node = strawberry.field(default_factory=Node)
+
 
 @strawberry.type
 class Query:
+    @strawberry.field
+    def named(self, ids: list[strawberry.ID]) -> list[Node]:
+        return []
+
+    @strawberry.field
+    def deleted(self, ids: list[strawberry.ID]) -> Page:
+        return Page()
+
     @strawberry.field
     def ping(self) -> str:
         return "pong"
@@ -158,7 +189,7 @@ TOO_LARGE = {
     ),
     "2^20 fields in spreads": (nested_spreads(20), "TOO_MANY_FIELDS", 400, 2**20 + 1),
     "2^90 fields in spreads": (nested_spreads(90), "TOO_MANY_FIELDS", 400, 2**31 - 1),
-    "cost": ("{nodes(first:100){nodes(first:50){next{name}}}}", "COST_EXCEEDED", 5_000, 5_101),
+    "cost": ("{nodes(first:100){nodes(first:50){next{name}}}}", "COST_EXCEEDED", 5_000, 10_100),
 }
 
 
@@ -172,6 +203,31 @@ async def test_an_operation_over_a_limit_is_refused_with_the_figures(
 
     assert result.data is None
     assert extensions_of(result) == [{"code": code, "limit": limit, "actual": actual}]
+
+
+@pytest.mark.parametrize(
+    ("variables", "actual"),
+    [
+        ({"ids": ["id"] * 2_000}, 2_001),
+        ({"ids": [[]] * 10**5}, 10**5 + 1),
+        ({"of": {"deep": [{"values": list(range(1_998))}]}}, 2_002),
+        ({str(n): n for n in range(2_001)}, 2_001),
+    ],
+)
+async def test_variables_of_too_many_values_are_refused_before_they_are_looked_at(
+    variables: dict[str, Any], actual: int
+) -> None:
+    result = await SCHEMA.execute("query($ids: [ID!]!) {named(ids: $ids) {name}}", variables)
+
+    assert extensions_of(result) == [{"code": "TOO_MANY_VALUES", "limit": 2_000, "actual": actual}]
+
+
+async def test_as_many_values_as_there_may_be_are_taken() -> None:
+    result = await SCHEMA.execute(
+        "query($ids: [ID!]!) {named(ids: $ids) {name}}", {"ids": ["id"] * 1_999}
+    )
+
+    assert (result.data, result.errors) == ({"named": []}, None)
 
 
 @pytest.mark.parametrize("text", [text for text, *_ in TOO_LARGE.values()], ids=TOO_LARGE.keys())
@@ -263,38 +319,76 @@ async def test_the_fullest_introspection_query_passes() -> None:
     [
         pytest.param("{ping}", {}, 0, id="leaves are free"),
         pytest.param("{__typename node{name next{name}}}", {}, 2, id="objects cost 1"),
-        pytest.param("{nodes(first:10){next{name}}}", {}, 11, id="first multiplies"),
-        pytest.param("{nodes(last:10){next{name}}}", {}, 11, id="last multiplies"),
-        pytest.param("{nodes(first:3,last:10){next{name}}}", {}, 11, id="the larger of both"),
-        pytest.param("{nodes{next{name}}}", {}, 21, id="neither: our default"),
-        pytest.param("{node{nodes{next{name}}}}", {}, 22, id="the default of the schema"),
-        pytest.param("{node{nodes(last:3){next{name}}}}", {}, 5, id="last beats first's default"),
-        pytest.param("{nodes(first:9){nodes(first:9){next{name}}}}", {}, 91, id="pages multiply"),
-        pytest.param("query($n:Int){nodes(first:$n){next{name}}}", {"n": 7}, 8, id="a variable"),
-        pytest.param("query($n:Int){nodes(first:$n){next{name}}}", {"n": 7.0}, 8, id="7.0 is 7"),
-        pytest.param("query($n:Int=6){nodes(first:$n){next{name}}}", {}, 7, id="its default"),
-        pytest.param("query($n:Int=6){nodes(first:$n){next{name}}}", {"n": 2}, 3, id="overridden"),
+        pytest.param("{nodes(first:10){name}}", {}, 10, id="each of a list, too"),
+        pytest.param("{nodes(first:10){next{name}}}", {}, 20, id="first multiplies"),
+        pytest.param("{nodes(last:10){next{name}}}", {}, 20, id="last multiplies"),
+        pytest.param("{nodes(first:3,last:10){next{name}}}", {}, 20, id="the larger of both"),
+        pytest.param("{nodes{next{name}}}", {}, 40, id="neither: our default"),
+        pytest.param("{node{nodes{next{name}}}}", {}, 41, id="the default of the schema"),
+        pytest.param("{node{nodes(last:3){next{name}}}}", {}, 7, id="last beats first's default"),
+        pytest.param("{nodes(first:9){nodes(first:9){next{name}}}}", {}, 171, id="pages multiply"),
+        pytest.param("query($n:Int){nodes(first:$n){next{name}}}", {"n": 7}, 14, id="a variable"),
+        pytest.param("query($n:Int){nodes(first:$n){next{name}}}", {"n": 7.0}, 14, id="7.0 is 7"),
+        pytest.param("query($n:Int=6){nodes(first:$n){next{name}}}", {}, 12, id="its default"),
+        pytest.param("query($n:Int=6){nodes(first:$n){next{name}}}", {"n": 2}, 4, id="overridden"),
         pytest.param(
-            "query($n:Int){nodes(first:$n){next{name}}}", {"n": None}, 21, id="null is our default"
+            "query($n:Int){nodes(first:$n){next{name}}}", {"n": None}, 40, id="null is our default"
         ),
         pytest.param(
-            "query($n:Int){nodes(first:$n){next{name}}}", {}, 21, id="no value is our default"
+            "query($n:Int){nodes(first:$n){next{name}}}", {}, 40, id="no value is our default"
         ),
         pytest.param("{nodes(first:0){next{name}}}", {}, 2, id="0 will be refused"),
         pytest.param("{nodes(first:-5){next{name}}}", {}, 2, id="-5 will be refused"),
         pytest.param("{nodes(first:2147483647){next{name}}}", {}, 2, id="2^31 will be refused"),
-        pytest.param("query($n:Int){nodes(first:$n){next{name}}}", {"n": True}, 21, id="no number"),
+        pytest.param("query($n:Int){nodes(first:$n){next{name}}}", {"n": True}, 40, id="no number"),
         pytest.param(
-            "{nodes(first:5){...F ...F}} fragment F on Node{next{name}}", {}, 11, id="each spread"
+            "{nodes(first:5){...F ...F}} fragment F on Node{next{name}}", {}, 15, id="each spread"
         ),
         pytest.param(
-            "{nodes(first:5){...on Node{next{name}} ...{next{name}}}}", {}, 11, id="inline"
+            "{nodes(first:5){...on Node{next{name}} ...{next{name}}}}", {}, 15, id="inline"
+        ),
+        pytest.param("{node{page(first:9){nodes{next{name}}}}}", {}, 2 + 9 * 2, id="a page's list"),
+        pytest.param(
+            "{node{page(first:9){total{name}}}}", {}, 3, id="what is beside a page's list"
+        ),
+        pytest.param(
+            "{node{page(first:9){total{page{nodes{name}}}}}}", {}, 4 + 20, id="a page in a page"
+        ),
+        pytest.param("{node{page{errors{name}}}}", {}, 3, id="errors of a payload: one"),
+        pytest.param("{node{all{name}}}", {}, 1 + 100, id="a list without a bound: the most"),
+        pytest.param(
+            "{node{a:page(first:2){...F} b:page(first:3){...F}}} fragment F on Page{nodes{name}}",
+            {},
+            1 + (1 + 2) + (1 + 3),
+            id="a fragment on two pages",
+        ),
+        pytest.param('{named(ids:["a","b"]){next{name}}}', {}, 4, id="ids count"),
+        pytest.param('{named(ids:"a"){name}}', {}, 1, id="one id is a list of one"),
+        pytest.param("{named(ids:[]){name}}", {}, 0, id="no ids"),
+        pytest.param(
+            "query($i:[ID!]!){named(ids:$i){name}}", {"i": ["a"] * 3}, 3, id="ids in a variable"
+        ),
+        pytest.param(
+            'query($i:[ID!]!=["a","b"]){named(ids:$i){name}}', {}, 2, id="ids in its default"
+        ),
+        pytest.param(
+            "query($i:ID!){named(ids:[$i,$i]){name}}", {"i": "a"}, 2, id="variables among ids"
+        ),
+        pytest.param(
+            '{deleted(ids:["a","b"]){nodes{name} errors{name}}}', {}, 4, id="a payload's list"
+        ),
+        pytest.param("{node{url}}", {}, 2, id="a URL costs 1"),
+        pytest.param("{nodes(first:5){a:url b:url(width:9)}}", {}, 15, id="each time"),
+        pytest.param("{node{srcset}}", {}, 5, id="a srcset has four"),
+        pytest.param("{node{srcset(widths:[1,2,3])}}", {}, 4, id="or as many as widths"),
+        pytest.param(
+            "query($w:[Int!]){node{srcset(widths:$w)}}", {"w": [1] * 20}, 21, id="in a variable"
         ),
         pytest.param(
             "query($n:Int){node{...F few:nodes(first:2){...F}}} "
             "fragment F on Node{nodes(first:$n){next{name}}}",
             {"n": 10},
-            1 + 11 + 1 + 2 * 11,
+            1 + 20 + 2 * (1 + 20),
             id="a variable in a fragment",
         ),
     ],
@@ -315,7 +409,7 @@ async def test_each_operation_of_a_document_has_its_own_cost() -> None:
     dear = await SCHEMA.execute(text, operation_name="Dear")
     cheap = await SCHEMA.execute(text, operation_name="Cheap")
 
-    assert extensions_of(dear) == [{"code": "COST_EXCEEDED", "limit": 5_000, "actual": 10_101}]
+    assert extensions_of(dear) == [{"code": "COST_EXCEEDED", "limit": 5_000, "actual": 20_100}]
     assert cheap.data == {"nodes": []}
 
 
@@ -326,7 +420,7 @@ async def test_the_cost_follows_the_variables_of_each_request() -> None:
     large = await SCHEMA.execute(text, variable_values={"n": 100})
 
     assert small.data == {"nodes": []}
-    assert extensions_of(large) == [{"code": "COST_EXCEEDED", "limit": 5_000, "actual": 10_101}]
+    assert extensions_of(large) == [{"code": "COST_EXCEEDED", "limit": 5_000, "actual": 20_100}]
 
 
 # The LRU

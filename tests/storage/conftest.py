@@ -7,7 +7,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 from sqlmodel import SQLModel
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from storage.changes import Notice
 from storage.contents import Contents
 from storage.database import Database
 from storage.keeper import Keeper
@@ -23,8 +25,8 @@ class Ear:
     def __init__(self) -> None:
         self.told: list[UUID] = []
 
-    async def __call__(self, ids: Collection[UUID]) -> None:
-        self.told += ids
+    async def __call__(self, session: AsyncSession, notices: Collection[Notice]) -> None:
+        self.told += [notice.image_id for notice in notices]
 
 
 @pytest.fixture(scope="session")

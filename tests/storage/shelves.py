@@ -181,9 +181,9 @@ def _holds(picture: Picture, filter: ImageFilter) -> bool:
         and (times.gte is None or picture.created_at >= times.gte)
         and (times.lt is None or picture.created_at < times.lt)
         and (times.lte is None or picture.created_at <= times.lte)
-        and (tags.any is None or bool(picture.tags & set(tags.any)))
-        and (tags.all is None or picture.tags >= set(tags.all))
-        and (tags.none is None or not picture.tags & set(tags.none))
+        and (tags.any is None or bool(picture.tags & _trimmed(tags.any)))
+        and (tags.all is None or picture.tags >= _trimmed(tags.all))
+        and (tags.none is None or not picture.tags & _trimmed(tags.none))
         and (filter.usage is None or filter.usage in usages(picture))
         and (filter.attached_to is None or filter.attached_to in picture.posts)
         and (filter.orientation is None or filter.orientation is shape(picture))
@@ -197,6 +197,10 @@ def _holds(picture: Picture, filter: ImageFilter) -> bool:
         and (filter.any_of is None or any(_holds(picture, each) for each in filter.any_of))
         and (filter.none_of is None or not _holds(picture, filter.none_of))
     )
+
+
+def _trimmed(tags: Iterable[str]) -> set[str]:
+    return {*map(str.strip, tags)}
 
 
 def _is_named(value: str | None, wanted: Named | Text) -> bool:
@@ -263,6 +267,8 @@ def in_order(filter: ImageFilter, sort: Sort, shelf: Sequence[Picture] = SHELF) 
         match sort.field:
             case SortField.RELEVANCE:
                 return points(picture, filter.search or ""), picture.created_at, picture.id
+            case SortField.FILENAME:
+                return fold(picture.filename), picture.id
             case field:
                 return getattr(picture, field.value), picture.id
 
@@ -292,7 +298,9 @@ Sizes = _made(
 CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
     "ids": some_of([picture.id for picture in SHELF]),
     "origins": some_of(list(ImageOrigin)),
-    "provider": _made(Named, eq=st.sampled_from(["acme", "card", "no"]), among=some_of(["acme"])),
+    "provider": _made(
+        Named, eq=st.sampled_from(["acme", "card", "no", ""]), among=some_of(["acme", "", "\0"])
+    ),
     "model": _made(Named, eq=st.sampled_from(["a", "b"]), among=some_of(["a", "card-1"])),
     "filename": _made(
         Text,
@@ -303,7 +311,9 @@ CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "media_type": _made(Named, eq=st.just("image/png"), among=some_of(["image/jpeg"])),
     "created_at": _made(Between, **dict.fromkeys(["gt", "gte", "lt", "lte"], Times)),
-    "tags": _made(Tagged, **dict.fromkeys(["any", "all", "none"], some_of([*TAGS, "nowhere"]))),
+    "tags": _made(
+        Tagged, **dict.fromkeys(["any", "all", "none"], some_of([*TAGS, " sea ", "nowhere"]))
+    ),
     "usage": st.sampled_from(Usage),
     "attached_to": st.sampled_from([*POSTS, UUID(int=99)]),
     "orientation": st.sampled_from(Orientation),

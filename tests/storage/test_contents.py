@@ -17,6 +17,7 @@ from storage.database import Database
 from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected, TooLong
 from storage.models import Attachment, Content, ContentState
 from storage.viewers import Viewer
+from tests.storage.conftest import Ear
 from tests.storage.rows import ON_SQLITE, insert_images
 
 NOON = datetime(2027, 5, 4, 12, 0, tzinfo=UTC)
@@ -44,6 +45,70 @@ async def read(contents: Contents, viewer: Viewer, id: UUID) -> Content:
 async def count_contents(database: Database) -> int:
     async with database.reading() as session:
         return len((await session.exec(select(Content.id))).all())
+
+
+# ---- told -------------------------------------------------------------------------------------
+
+
+async def test_whoever_shows_where_an_image_is_used_is_told_when_that_changes(
+    database: Database, alice: Viewer
+) -> None:
+    ear = Ear()
+    contents = Contents(database, changed=ear)
+    a, b, c, d = await insert_images(database, alice, 4)
+    post = await contents.save(alice, POST)
+
+    async def told(act: Awaitable[object]) -> list[UUID]:
+        ear.told.clear()
+        await act
+        return sorted(ear.told)
+
+    async def place_of(image: UUID) -> UUID:
+        (places,) = await contents.attachments_of_images(alice, [image])
+        return places[0].id
+
+    assert await told(contents.attach(alice, post.id, [a, b])) == sorted([a, b])
+    assert await told(contents.attach(alice, post.id, [c])) == [c]
+    assert await told(contents.attach(alice, post.id, [d], position=2)) == sorted([c, d])
+    assert await told(contents.attach(alice, post.id, [a], position=0, alt_text_override="A")) == [
+        a
+    ]
+    order = [await place_of(image) for image in (a, d, b, c)]
+    assert await told(contents.reorder(alice, post.id, order)) == sorted([b, d])
+    assert await told(contents.detach(alice, [await place_of(b)])) == sorted([b, c])
+
+    used = sorted([a, d, c])
+    for patch in (
+        ContentPatch(state=ContentState.SCHEDULED, scheduled_at=NOON),
+        ContentPatch(scheduled_at=NOON + timedelta(days=1)),
+        ContentPatch(state=ContentState.PUBLISHED),
+    ):
+        assert await told(contents.save(alice, patch, id=post.id)) == used
+
+
+async def test_what_leaves_every_use_as_it_is_is_not_told(
+    database: Database, alice: Viewer, bob: Viewer
+) -> None:
+    ear = Ear()
+    contents = Contents(database, changed=ear)
+    [image] = await insert_images(database, alice, 1)
+    post = await contents.save(alice, POST)
+    await contents.attach(alice, post.id, [image], idempotency_key="k")
+    ear.told.clear()
+
+    await contents.attach(alice, post.id, [image], idempotency_key="k")
+    await contents.save(alice, ContentPatch(text="New words"), id=post.id)
+    await contents.save(alice, ContentPatch(state=ContentState.DRAFT), id=post.id)
+    await contents.save(alice, ContentPatch(state=ContentState.PUBLISHED))
+    for refused in (
+        contents.attach(bob, post.id, [image]),
+        contents.attach(alice, post.id, [uuid4()]),
+        contents.detach(alice, [uuid4()]),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+
+    assert ear.told == []
 
 
 # ---- saved ------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
+from storage.conditions import Crowd
 from storage.database import Database
 from storage.errors import Rejected
-from storage.filters import Between, Crowd, ImageFilter, Named, Numbers, Tagged, Text, Usage
+from storage.filters import Between, ImageFilter, Named, Numbers, Tagged, Text, Usage
 from storage.inverted import Shelf
 from storage.library import ImagePatch, Library
 from storage.models import ImageOrigin, Orientation
@@ -163,6 +164,8 @@ def deep(levels: int) -> ImageFilter:
     return filter
 
 
+IDS = tuple(UUID(int=n) for n in range(100))
+MANY_TAGS = tuple(ImageFilter(tags=Tagged(any=(f"tag {n}", "sea"))) for n in range(20))
 MANY = tuple(ImageFilter(is_favorite=True) for _ in range(20))
 
 
@@ -180,6 +183,11 @@ MANY = tuple(ImageFilter(is_favorite=True) for _ in range(20))
         (ImageFilter(filename=Text(starts_with="")), 1, 0),
         (ImageFilter(filename=Text(starts_with="a" * 256)), 255, 256),
         (ImageFilter(provider=Named(among=())), 100, 0),
+        (ImageFilter(provider=Named(eq="a" * 256)), 255, 256),
+        (ImageFilter(tags=Tagged(none=("a" * 256,))), 255, 256),
+        (ImageFilter(all_of=tuple(ImageFilter(ids=IDS) for _ in range(6))), 500, 600),
+        (ImageFilter(all_of=MANY_TAGS[:11]), 10, 11),
+        (ImageFilter(any_of=MANY_TAGS[:10], usage=Usage.USED), 10, 11),
         (ImageFilter(width=Numbers(gt=2**31)), 2**31 - 1, 2**31),
         (ImageFilter(all_of=(ImageFilter(tags=Tagged(any=())),)), 100, 0),
     ],
@@ -205,6 +213,31 @@ async def test_filters_as_deep_as_they_may_be_work(library: Library, shelf: View
     found = await library.count_images(shelf, deep(4))
 
     assert found == len(matches(ImageFilter(is_favorite=True)))
+
+
+async def test_as_many_values_and_lookups_as_there_may_be_work(
+    library: Library, shelf: Viewer
+) -> None:
+    values = ImageFilter(any_of=tuple(ImageFilter(ids=(*IDS[:99], SHELF[0].id)) for _ in range(5)))
+
+    assert await library.count_images(shelf, values) == len(matches(values))
+    for lookups in (ImageFilter(all_of=MANY_TAGS[:10]), ImageFilter(any_of=MANY_TAGS[:10])):
+        assert await library.count_images(shelf, lookups) == len(matches(lookups))
+
+
+async def test_an_image_has_all_of_the_tags_however_often_they_are_named(
+    library: Library, database: Database, alice: Viewer
+) -> None:
+    tags = tuple(f"tag {n}" for n in range(50))
+    [whole, _] = await insert(
+        database, image_rows(alice, tags=tags), image_rows(alice, tags=tags[1:])
+    )
+    wanted = ImageFilter(tags=Tagged(all=tags + tags))
+
+    page = await library.images(alice, wanted, Sort(), PageRequest(5), counts=True)
+
+    assert [image.id for image in page.rows] == [whole]
+    assert page.total == 1
 
 
 @ON_SQLITE

@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -194,6 +195,107 @@ async def test_a_hurry_for_a_queue_that_nobody_works_at_here_does_nothing(
     await asyncio.sleep(0.5)
 
     assert work.begun.empty()
+
+
+# ---- a worker that stops ----------------------------------------------------------------------
+
+
+class Slow:
+    """A handler that goes on until it may end, and takes a while to leave."""
+
+    def __init__(self) -> None:
+        self.queue = f"provider:{uuid4()}"
+        self.begun: asyncio.Queue[UUID] = asyncio.Queue()
+        self.may_end = asyncio.Event()
+        self.ended: list[UUID] = []
+        self.left: list[UUID] = []
+
+    async def do(self, id: UUID) -> None:
+        self.begun.put_nowait(id)
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.3)
+            self.left.append(id)
+            raise
+        self.ended.append(id)
+
+    async def start(self, database: Database, jobs: Jobs) -> Worker:
+        worker = Worker(database.url, {self.queue: self.do}, embedded=True)
+        await worker.start({self.queue: Limits(9, 9)}, poll_seconds=0.05)
+        jobs.worker = worker
+        return worker
+
+
+async def test_a_job_that_ends_while_its_worker_waits_for_it_is_done(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    slow, id = Slow(), uuid4()
+    worker = await slow.start(database, jobs)
+    await enqueue(jobs, database, alice, id, queue=slow.queue)
+    await asyncio.wait_for(slow.begun.get(), 10)
+    asyncio.get_running_loop().call_later(0.5, slow.may_end.set)
+
+    started = time.monotonic()
+    await worker.stop(drain_seconds=30)
+
+    assert (slow.ended, slow.left) == ([id], [])
+    assert await jobs.unfinished([id]) == set()
+    assert time.monotonic() - started < 10
+
+
+async def test_a_job_that_its_worker_does_not_wait_for_has_left_and_is_done_by_the_next_one(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    slow, ids = Slow(), {uuid4(), uuid4()}
+    worker = await slow.start(database, jobs)
+    await enqueue(jobs, database, alice, *ids, queue=slow.queue)
+    begun = {await asyncio.wait_for(slow.begun.get(), 10) for _ in ids}
+
+    await worker.stop(drain_seconds=0.2)
+
+    assert begun == ids == set(slow.left)
+    assert await jobs.unfinished([*ids]) == ids
+    assert {UUID(job.id) for job in await jobs.running()} == ids
+    slow.may_end.set()
+    worker = await slow.start(database, jobs)
+    again = {await asyncio.wait_for(slow.begun.get(), 10) for _ in ids}
+    await worker.stop(drain_seconds=10)
+    assert again == ids == set(slow.ended)
+    assert await jobs.unfinished([*ids]) == set()
+
+
+async def test_a_job_that_does_not_leave_holds_a_stop_up_for_a_while_only(
+    jobs: Jobs, database: Database, alice: Viewer, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, begun, may_end = f"provider:{uuid4()}", asyncio.Event(), asyncio.Event()
+
+    async def stay(id: UUID) -> None:
+        begun.set()
+        while not may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    worker = Worker(database.url, {queue: stay}, embedded=True, seconds_to_leave=0.2)
+    await worker.start({queue: Limits(1, 1)}, poll_seconds=0.05)
+    await enqueue(jobs, database, alice, uuid4(), queue=queue)
+    await asyncio.wait_for(begun.wait(), 10)
+
+    started = time.monotonic()
+    await worker.stop(drain_seconds=0)
+
+    assert time.monotonic() - started < 5
+    assert "worker.left jobs=1" in caplog.text
+    may_end.set()
+    await asyncio.sleep(0.1)
+
+
+async def test_a_worker_that_never_started_can_be_stopped(database: Database) -> None:
+    worker = Worker(database.url, {}, embedded=True)
+
+    await worker.stop(drain_seconds=10)
+
+    assert worker.executor_id == "embedded"
 
 
 # ---- one process on one file ------------------------------------------------------------------

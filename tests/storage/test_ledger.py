@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
+from storage import idempotency
 from storage.database import Database
 from storage.errors import BudgetExceeded, RateLimited, Rejected
-from storage.generations import Failure, Generations, NewGeneration
+from storage.generations import OPERATION, Failure, Generations, NewGeneration
+from storage.idempotency import Use
 from storage.jobs import Jobs
 from storage.ledger import Budgets, Ledger, month_of
 from storage.models import Dollars, Generation, micros
 from storage.search import PageRequest
 from storage.viewers import Viewer
+from tests.storage.rows import ON_POSTGRES
 
 ALL = PageRequest(100)
 
@@ -215,3 +219,29 @@ def test_an_amount_is_kept_to_the_millionth(amount: Decimal) -> None:
 
     assert kept == micros(amount)
     assert Dollars().process_result_value(kept, None) == amount  # type: ignore[arg-type]  # nor here
+
+
+@ON_POSTGRES
+async def test_a_key_that_another_request_takes_meanwhile_gives_its_generation(
+    database: Database, jobs: Jobs, alice: Viewer
+) -> None:
+    generations = Generations(database, jobs)
+    first = await generations.request(alice, new("1"))
+    use = Use.of("key", OPERATION, new("1"))
+    assert use
+
+    async with database.writing() as session:
+        # As on the turn of a month, when they wait for no common budget.
+        await idempotency.remember(session, alice, use, first.id)
+        asked = asyncio.create_task(generations.request(alice, new("1"), idempotency_key="key"))
+        await until_somebody_waits(database)
+    second = await asked
+
+    assert second.id == first.id
+
+
+async def until_somebody_waits(database: Database) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    async with asyncio.timeout(10), database.connection() as connection:
+        while not (await connection.execute(waiting)).scalar_one():  # noqa: ASYNC110  # no event
+            await asyncio.sleep(0.01)

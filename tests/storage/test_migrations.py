@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -15,6 +17,9 @@ from sqlmodel import SQLModel
 
 from storage import migrations
 from storage.database import Database, sqlite_url
+from storage.facets import total
+from storage.filters import ImageFilter, Text
+from storage.inverted import Shelf
 from storage.migrations import is_current, migrate
 from storage.viewers import Viewers
 from tests.postgres import Server, find_server
@@ -79,18 +84,27 @@ def config_on(connection: Connection) -> Config:
 
 
 ONE = "00000000000000000000000000000001"
-NOON = "2026-11-01 12:00:00+00:00"
+NOON = "2026-11-01 12:00:00.000000"
+
+
+def image_of_the_first_release(number: int, filename: str, title: str) -> str:
+    id = f"{number:032x}"
+    return (
+        "INSERT INTO images (id, workspace_id, version, origin, is_ai_generated, filename, title, "
+        "is_favorite, media_type, byte_size, sha256, source_media_type, source_sha256, width, "
+        "height, frames, has_alpha, declares_ai, has_c2pa, dominant_color, thumbhash, "
+        "perceptual_hash, object_key, search_text, created_at, updated_at) "
+        f"VALUES ('{id}', '{ONE}', 1, 'uploaded', false, '{filename}', '{title}', false, "
+        f"'image/jpeg', 1, '{id}', 'image/jpeg', 'ab', 1, 1, 1, false, false, false, '#000000', "
+        f"'', '', 'images/1', '', '{NOON}', '{NOON}')"
+    )
+
+
 A_TAGGED_IMAGE_OF_THE_FIRST_RELEASE = (
     f"INSERT INTO workspaces (id, name, created_at) VALUES ('{ONE}', 'team', '{NOON}')",
     "INSERT INTO objects (key, workspace_id, state, media_type, byte_size, sha256, changed_at) "
     f"VALUES ('images/1', '{ONE}', 'live', 'image/jpeg', 1, 'ab', '{NOON}')",
-    "INSERT INTO images (id, workspace_id, version, origin, is_ai_generated, filename, title, "
-    "is_favorite, media_type, byte_size, sha256, source_media_type, source_sha256, width, height, "
-    "frames, has_alpha, declares_ai, has_c2pa, dominant_color, thumbhash, perceptual_hash, "
-    "object_key, search_text, created_at, updated_at) "
-    f"VALUES ('{ONE}', '{ONE}', 1, 'uploaded', false, '', 'The beach', false, 'image/jpeg', 1, "
-    "'ab', 'image/jpeg', 'ab', 1, 1, 1, false, false, false, '#000000', '', '', 'images/1', '', "
-    f"'{NOON}', '{NOON}')",
+    image_of_the_first_release(1, "", "The beach"),
     f"INSERT INTO image_tags (image_id, tag) VALUES ('{ONE}', 'sea')",
 )
 
@@ -140,6 +154,28 @@ async def test_many_can_migrate_one_database_at_once(empty_url: str) -> None:
         await database.close()
 
 
+async def test_a_process_that_waits_for_another_to_migrate_holds_no_statement_open(
+    unmigrated: Server,
+) -> None:
+    database = Database(await unmigrated.new_database(_leave_it))
+    other = await asyncpg.connect(database.url.render_as_string(hide_password=False), timeout=5)
+    await other.execute("SELECT pg_advisory_lock(4801200626)")
+
+    waiting = asyncio.create_task(migrate(database))
+    await asyncio.sleep(1)
+    held = await other.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    was_done = waiting.done()
+    await other.close()
+    await waiting
+
+    assert (was_done, held) == (False, 0)
+    assert await is_current(database)
+    await database.close()
+
+
 async def test_a_database_of_another_release_is_not_current(empty: Database) -> None:
     await migrate(empty)
     async with empty.connection() as connection:
@@ -161,6 +197,80 @@ async def test_nothing_is_lost_when_a_table_is_made_anew(empty: Database) -> Non
         tags = (await connection.execute(text("SELECT tag FROM image_tags"))).all()
     assert [tuple(row) for row in images] == [("The beach", None)]
     assert [tuple(row) for row in tags] == [("sea",)]
+
+
+DRAWN = (
+    "INSERT INTO generations (id, workspace_id, requested_by, status, provider, model, prompt, "
+    "requested_count, width, height, tags, attach, sequence, progress, stage, attempts, "
+    "failure_is_retryable, created_at, beat_at) "
+    f"VALUES ('{ONE}', '{ONE}', 'team', 'succeeded', 'card', 'card-1', 'a ☀\ufe0flake', "
+    f"1, 1, 1, '[]', false, 1, 1, '', 1, false, '{NOON}', '{NOON}')",
+    image_of_the_first_release(2, "", "Drawn"),
+    f"UPDATE images SET generation_id = '{ONE}', alt_text = 'Alpen\u00adglow' "
+    "WHERE title = 'Drawn'",
+)
+SUMMERS = range(3, 1300)
+"""Numbers of images, more than are looked at at a time."""
+
+
+@pytest.fixture
+async def old_words(empty: Database) -> Database:
+    """A database as the release before left it: its words were divided by what nobody sees."""
+    async with empty.connection() as connection:
+        await connection.run_sync(lambda sync: command.upgrade(config_on(sync), "0001"))
+        for statement in (*A_TAGGED_IMAGE_OF_THE_FIRST_RELEASE, *DRAWN):
+            await connection.exec_driver_sql(statement)
+        for number in SUMMERS:
+            image = image_of_the_first_release(number, "Co\u00adop.jpg", "🏖\ufe0fSummer")
+            await connection.exec_driver_sql(image)
+        await connection.run_sync(lambda sync: command.upgrade(config_on(sync), "0004"))
+        for statement in (
+            "UPDATE images SET folded_filename = 'co\u00adop.jpg', "
+            "name_text = 'co op jpg 🏖 \ufe0fsummer' WHERE filename <> ''",
+            "UPDATE images SET search_text = 'alpen glow a ☀ \ufe0flake' WHERE title = 'Drawn'",
+            "UPDATE images SET title = 'The béach', name_text = 'sea beach the' "
+            "WHERE title = 'The beach'",
+        ):
+            await connection.exec_driver_sql(statement)
+    return empty
+
+
+async def count(database: Database, filter: ImageFilter) -> int:
+    shelf = Shelf(UUID(ONE), in_trash=False, is_sqlite=database.is_sqlite)
+    return await total(database, shelf, filter)
+
+
+async def test_images_get_the_words_that_their_texts_have_by_now(old_words: Database) -> None:
+    found = [ImageFilter(search=search) for search in ("summer", "coop", "🏖\ufe0f summer")]
+    found.append(ImageFilter(filename=Text(contains="coop.jpg")))
+    lost = [ImageFilter(search="op"), ImageFilter(search="Sea")]
+    before = [await count(old_words, filter) for filter in (*found, *lost)]
+
+    await migrate(old_words)
+
+    everyone = len(SUMMERS)
+    assert before == [0, 0, 0, 0, everyone, 1]
+    assert [await count(old_words, filter) for filter in found] == [everyone] * 4
+    assert [await count(old_words, filter) for filter in lost] == [0, 1]
+
+
+async def test_images_get_the_words_of_their_alt_text_and_prompt(old_words: Database) -> None:
+    drawn = ImageFilter(search="alpenglow ☀ lake")
+    before = await count(old_words, drawn)
+
+    await migrate(old_words)
+
+    assert (before, await count(old_words, drawn)) == (0, 1)
+
+
+async def test_images_whose_words_are_as_they_were_are_not_written(old_words: Database) -> None:
+    await migrate(old_words)
+
+    async with old_words.connection() as connection:
+        names = await connection.execute(
+            text("SELECT name_text FROM images WHERE title = 'The béach'")
+        )
+        assert names.scalars().all() == ["sea beach the"]
 
 
 async def test_every_step_can_be_taken_back(empty: Database) -> None:

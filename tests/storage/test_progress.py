@@ -10,7 +10,15 @@ import pytest
 from sqlalchemy import make_url
 
 from storage.jobs import postgres_dsn
-from storage.progress import PROGRESS, Bus, Hub, LocalBus, Mailbox, PostgresBus
+from storage.progress import (
+    PROGRESS,
+    SECONDS_TO_FLUSH,
+    Bus,
+    Hub,
+    LocalBus,
+    Mailbox,
+    PostgresBus,
+)
 
 NEVER = 3600.0
 
@@ -347,6 +355,47 @@ async def test_a_burst_is_heard_whole_and_each_job_once(dsn: str) -> None:
     assert sorted(map(str, ear.heard)) == sorted(map(str, [None, *ids]))
 
 
+async def test_what_is_told_right_before_a_process_ends_is_heard(dsn: str) -> None:
+    ids = [uuid4() for _ in range(50)]
+    bus = PostgresBus(dsn, Ear().hear)
+    running = asyncio.create_task(bus.run())
+
+    async with on_the_line(dsn) as (_, ear):
+        for id in ids:
+            await bus.tell(id)
+        await bus.flush()
+        running.cancel()
+        await ear.until(lambda heard: set(ids) <= set(heard))
+
+    assert len(ear.heard) == 1 + len(ids)
+
+
+async def test_a_process_that_has_told_all_ends_at_once(dsn: str) -> None:
+    never_connected = PostgresBus(dsn, Ear().hear)
+
+    async with on_the_line(dsn) as (bus, ear):
+        id = uuid4()
+        await bus.tell(id)
+        await ear.until(lambda heard: id in heard)
+        async with asyncio.timeout(0.1):
+            await bus.flush()
+            await never_connected.flush()
+
+
+async def test_a_process_does_not_wait_for_ever_to_tell_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bus = PostgresBus("postgresql://nobody@127.0.0.1:1/nowhere", Ear().hear)
+    running = asyncio.create_task(bus.run())
+
+    await bus.tell(uuid4())
+    async with asyncio.timeout(SECONDS_TO_FLUSH + 5):
+        await bus.flush()
+
+    running.cancel()
+    assert "progress.unsent jobs=1" in caplog.messages
+
+
 async def test_databases_do_not_hear_each_other(dsn: str, postgres: object) -> None:
     elsewhere = make_url(dsn).set(database="postgres").render_as_string(hide_password=False)
     here, there = uuid4(), uuid4()
@@ -377,7 +426,9 @@ async def test_a_lost_connection_comes_back_and_nothing_that_was_said_is_lost(ds
     assert ear.heard[:2] == [None, None]  # anything may have changed meanwhile
 
 
-async def test_a_message_that_is_not_ours_disturbs_nobody(dsn: str) -> None:
+async def test_a_message_that_is_not_ours_disturbs_nobody(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
     id = uuid4()
 
     async with on_the_line(dsn) as (bus, ear):
@@ -386,3 +437,4 @@ async def test_a_message_that_is_not_ours_disturbs_nobody(dsn: str) -> None:
         await ear.until(lambda heard: id in heard)
 
     assert ear.heard == [None, id]
+    assert caplog.messages == [f"progress.no_message channel={PROGRESS}"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,9 @@ from sqlalchemy import BigInteger, Select, func, literal, select, text
 from sqlalchemy.dialects import sqlite
 
 from storage.database import Database
+from storage.errors import Unavailable
 from storage.models import Workspace, table_of
-from storage.statements import Given, Statements, Term
+from storage.statements import LARGEST, SIZE, Given, Statements, Term
 from storage.viewers import Viewer
 from tests.storage.rows import ON_POSTGRES, ON_SQLITE
 
@@ -24,6 +26,10 @@ def named(name: Any) -> Select[Any]:
 
 def one_of(*names: Any) -> Select[Any]:
     return select(WORKSPACES.c.id).where(WORKSPACES.c.name.in_(names))
+
+
+def labelled(name: str) -> Select[Any]:
+    return select(WORKSPACES.c.id.label(name))
 
 
 def numbers_up_to(end: Any) -> Select[Any]:
@@ -55,6 +61,35 @@ def test_terms_of_other_functions_constants_or_numbers_of_values_have_their_own(
     ]
 
     assert len({*terms}) == 5
+
+
+def test_a_statement_is_kept_without_the_values_it_was_made_for() -> None:
+    class Value(str):
+        """One that can be watched."""
+
+    statements = Statements(sqlite.dialect())
+    value = Value("secret")
+    gone = weakref.ref(value)
+
+    statements.prepared(Term(one_of, Given("one"), Given(value)))
+    del value
+
+    assert gone() is None
+    assert statements.kept == 1
+
+
+def test_only_so_many_statements_are_kept_and_none_that_is_very_large() -> None:
+    statements = Statements(sqlite.dialect())
+    often = Term(named, Given("one"))
+    kept = statements.prepared(often)
+
+    for number in range(SIZE + 10):
+        statements.prepared(Term(labelled, f"id_{number}"))
+        statements.prepared(often)
+    statements.prepared(Term(one_of, *(Given(str(number)) for number in range(LARGEST + 1))))
+
+    assert statements.kept == SIZE
+    assert statements.prepared(often) is kept
 
 
 async def test_a_reading_gives_values_as_what_they_are(database: Database, alice: Viewer) -> None:
@@ -103,6 +138,31 @@ async def test_a_long_reading_holds_nobody_up(database: Database) -> None:
 
     assert (await reading)[0][0] == 10**6
     assert turns > 10
+
+
+async def test_a_reading_that_takes_too_long_is_given_up(database: Database) -> None:
+    hurried = Database(database.url.render_as_string(False), longest=0.2)
+    endless = Term(numbers_up_to, Given(10**10, BigInteger()))
+    try:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"within 0.2 seconds. Ask for less"):
+                await hurried.fetch(endless)
+
+        rows = await hurried.fetch(Term(numbers_up_to, Given(10, BigInteger())))
+    finally:
+        await hurried.close()
+
+    assert rows[0][0] == 10
+
+
+@ON_POSTGRES
+async def test_a_migration_takes_as_long_as_it_has_to(database: Database) -> None:
+    hurried = Database(database.url.render_as_string(False), longest=0.2)
+    try:
+        async with hurried.connection() as connection:
+            await connection.execute(text("SELECT pg_sleep(0.5)"))
+    finally:
+        await hurried.close()
 
 
 @ON_SQLITE

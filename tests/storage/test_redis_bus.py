@@ -95,6 +95,22 @@ async def test_a_burst_is_heard_whole_and_each_job_once(redis_url: str, prefix: 
     assert sorted(map(str, ear.heard)) == sorted(map(str, [None, *ids]))
 
 
+async def test_what_is_told_right_before_a_process_ends_is_heard(
+    redis_url: str, prefix: str
+) -> None:
+    ids = [uuid4() for _ in range(50)]
+    bus = RedisBus(redis_url, Ear().hear, prefix=prefix)
+
+    async with on_the_line(redis_url, prefix) as (_, ear):
+        async with serving(bus):
+            for id in ids:
+                await bus.tell(id)
+            await bus.flush()
+        await ear.until(lambda heard: set(ids) <= set(heard))
+
+    assert len(ear.heard) == 1 + len(ids)
+
+
 async def test_installations_on_one_server_do_not_hear_each_other(
     redis_url: str, prefix: str
 ) -> None:

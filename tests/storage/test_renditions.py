@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from storage.changes import Notice, after
 from storage.database import Database
 from storage.errors import NotFound, Rejected, Unavailable
 from storage.keeper import Keeper, Purpose
@@ -85,9 +88,9 @@ def renditions(make: Make, request: pytest.FixtureRequest) -> Renditions:
 
 @pytest.fixture
 def trash(database: Database, keeper: Keeper, renditions: Renditions) -> Trash:
-    async def changed(ids: Collection[UUID]) -> None:
-        for id in ids:
-            renditions.forget(id)
+    async def changed(session: AsyncSession, notices: Collection[Notice]) -> None:
+        for notice in notices:
+            after(session, partial(renditions.forget, notice.image_id))
 
     return Trash(database, keeper, kept_for=timedelta(days=30), changed=changed)
 

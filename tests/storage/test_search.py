@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from storage.database import Database
 from storage.errors import Rejected
-from storage.library import Library
+from storage.library import Library, NewImage
 from storage.models import Attachment, Content, ContentState, Image, ImageOrigin
 from storage.search import (
     Between,
@@ -37,6 +37,8 @@ from storage.search import (
 )
 from storage.trash import Trash
 from storage.viewers import Viewer
+from storage.words import MAX_INDEXED, MAX_WORD, SCOPE
+from tests.pictures import jpeg
 from tests.storage.rows import ON_SQLITE, image_rows, insert
 
 MOMENTS = [datetime(2027, 1, 1, tzinfo=UTC) + timedelta(hours=9 * n) for n in range(8)]
@@ -177,12 +179,13 @@ def usages(picture: Picture) -> set[Usage]:
 
 
 def wanted(filter: ImageFilter, sort: Sort) -> list[UUID]:
+    def key(picture: Picture) -> Any:
+        if sort.field is SortField.FILENAME:
+            return fold(picture.filename), picture.id
+        return getattr(picture, sort.field.value), picture.id
+
     found = [picture for picture in SHELF if is_wanted(picture, filter)]
-    found.sort(
-        key=lambda picture: (getattr(picture, sort.field.value), picture.id),
-        reverse=sort.descending,
-    )
-    return [picture.id for picture in found]
+    return [picture.id for picture in sorted(found, key=key, reverse=sort.descending)]
 
 
 # ---- pages ------------------------------------------------------------------------------------
@@ -426,6 +429,7 @@ def forged(cursor: str, *, value: Any = ..., id: Any = ...) -> str:
         (SortField.FILENAME, "a\0"),
         (SortField.FILENAME, "\ud800"),
         (SortField.FILENAME, ["a"]),
+        (SortField.FILENAME, "a" * 2401),
         (SortField.UPDATED_AT, "0001-01-01T00:00:00+14:00"),
         (SortField.UPDATED_AT, "9999-12-31T23:59:59-14:00"),
         (SortField.UPDATED_AT, "2027-05-04T12:00:00"),
@@ -525,6 +529,19 @@ async def found(library: Library, database: Database, viewer: Viewer, text: str,
         ("at the sea 🌊", "🌊"),
         ("東京タワー", "タワー"),
         ("हिन्दी में", "हिन्दी"),
+        ("🏖\ufe0fSummer", "summer"),
+        ("☀ beach", "☀\ufe0f"),
+        ("☀\ufe0f beach", "☀ beach"),
+        ("co\u00adoperate", "cooperate"),
+        ("supermarket", "super\u200bmarket"),
+        ("👩\u200d👩\u200d👧 at home", "👧"),
+        ("می\u200cخواهم", "میخواهم"),
+        ("میخواهم", "می\u200cخواهم"),
+        ("کتاب\u200cها", "کتاب"),
+        ("ភាសាខ្មែរ", "ខ្មែរ"),
+        ("မြန်မာဘာသာ", "ဘာသာ"),
+        ("ภาษาไทย", "ไทย"),
+        ("བོད་ཡིག", "ཡིག"),
         ("x" * 100, "x" * 100),
         ("Hello", "He\0llo"),
     ],
@@ -565,6 +582,35 @@ def test_every_word_of_a_text_is_found_in_it(text: str) -> None:
 @given(text=st.text(max_size=30))
 def test_what_is_folded_already_stays_as_it_is(text: str) -> None:
     assert fold(fold(text)) == fold(text)
+
+
+async def test_a_prompt_of_more_words_than_an_index_takes_is_found_by_its_first(
+    library: Library, alice: Viewer
+) -> None:
+    prompt = "".join(map(chr, range(0x20000, 0x20000 + 32_000)))
+
+    await library.add_image(alice, jpeg(), NewImage(prompt=prompt))
+
+    searches = (prompt[0], prompt[14_168], prompt[14_169], prompt[-1])
+    found = [await library.count_images(alice, ImageFilter(search=each)) for each in searches]
+    assert found == [1, 1, 0, 0]
+
+
+async def test_both_texts_of_an_image_can_have_all_the_words_that_an_index_takes(
+    database: Database, library: Library, alice: Viewer
+) -> None:
+    name, text = (
+        words_of(" ".join("\U00010428" * 59 + f"{kind}{n:04}" for n in range(9_000)))
+        for kind in "ab"
+    )
+    assert (
+        sum(SCOPE + len(word.encode()) for word in set(name)) > MAX_INDEXED - SCOPE - 4 * MAX_WORD
+    )
+
+    await insert(database, image_rows(alice, name_text=" ".join(name), search_text=" ".join(text)))
+
+    found = ImageFilter(search=f"{name[-1]} {text[-1]}")
+    assert await library.count_images(alice, found) == 1
 
 
 # ---- what makes no sense ----------------------------------------------------------------------

@@ -177,6 +177,23 @@ async def test_those_who_have_an_image_at_hand_are_told_when_it_goes_or_comes(
     assert ear.told == [image] * 4
 
 
+async def test_those_whose_place_is_another_by_it_are_told_as_well(
+    database: Database, keeper: Keeper, contents: Contents, alice: Viewer
+) -> None:
+    ear = Ear()
+    trash = Trash(database, keeper, kept_for=timedelta(days=1), changed=ear)
+    first, second, third = await insert_images(database, alice, 3)
+    content = await contents.save(alice, ContentPatch(external_id="post"))
+    await contents.attach(alice, content.id, [first, second, third])
+
+    await trash.delete(alice, [second], force=True)
+    assert sorted(ear.told) == sorted([second, third])
+
+    ear.told.clear()
+    await trash.restore(alice, [second])
+    assert sorted(ear.told) == sorted([second, third])
+
+
 # ---- restored ---------------------------------------------------------------------------------
 
 
