@@ -154,14 +154,6 @@ class Contents:
         rows = await self._attachments(viewer, col(Attachment.content_id).in_(ids))
         return [[row for row in rows if row.content_id == id] for id in ids]
 
-    async def attachments_of_images(
-        self, viewer: Viewer, ids: Sequence[UUID]
-    ) -> list[list[Attachment]]:
-        """Where each image is attached, the oldest first. One query for all."""
-        rows = await self._attachments(viewer, col(Attachment.image_id).in_(ids))
-        by_age = sorted(rows, key=lambda row: (row.created_at, row.id))
-        return [[row for row in by_age if row.image_id == id] for id in ids]
-
     async def usages_of_images(
         self, viewer: Viewer, ids: Sequence[UUID], request: PageRequest
     ) -> list[Page[Attachment]]:

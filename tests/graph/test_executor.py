@@ -226,7 +226,14 @@ class BareSchema(Schema):
         pass
 
 
-LIMITS = Limits(10**6, 10**6, 100, 10**4, 10**4, 10**9)
+LIMITS = Limits(
+    max_characters=10**6,
+    max_tokens=10**6,
+    max_depth=100,
+    max_aliases=10**4,
+    max_fields=10**4,
+    max_cost=10**9,
+)
 SCALARS: Any = {
     Coin: strawberry.scalar(name="Coin", serialize=_minted),
     Decimal: strawberry.scalar(name="Money", serialize=lambda value: f"{value:.2f}"),

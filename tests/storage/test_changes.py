@@ -468,7 +468,8 @@ async def test_whoever_applies_what_is_told_shows_what_a_fresh_query_does(
 
     async def used(images: list[Image]) -> list[list[Place]]:
         """What `usages { position content { id state } }` says of each."""
-        places = await contents.attachments_of_images(alice, [image.id for image in images])
+        ids = [image.id for image in images]
+        places = [p.rows for p in await contents.usages_of_images(alice, ids, PageRequest(100))]
         rows = await contents.by_id(alice, [post.id for post in posts])
         states = {row.id: row.state for row in rows if row}
         return [

@@ -13,6 +13,7 @@ from sqlmodel import select
 
 from storage.attachments import MAX_ATTACHMENTS
 from storage.contents import MAX_TEXT, ContentPatch, Contents
+from storage.cursors import PageRequest
 from storage.database import Database
 from storage.errors import Conflict, IdempotencyMismatch, NotFound, Rejected, TooLong
 from storage.models import Attachment, Content, ContentState
@@ -64,8 +65,8 @@ async def test_whoever_shows_where_an_image_is_used_is_told_when_that_changes(
         return sorted(ear.told)
 
     async def place_of(image: UUID) -> UUID:
-        (places,) = await contents.attachments_of_images(alice, [image])
-        return places[0].id
+        (places,) = await contents.usages_of_images(alice, [image], PageRequest(1))
+        return places.rows[0].id
 
     assert await told(contents.attach(alice, post.id, [a, b])) == sorted([a, b])
     assert await told(contents.attach(alice, post.id, [c])) == [c]
@@ -700,12 +701,12 @@ async def test_contents_and_attachments_come_in_the_order_of_their_ids(
 
     by_id = await contents.by_id(alice, [posts[2].id, ghost, posts[0].id])
     of_posts = await contents.attachments_of_contents(alice, [posts[1].id, posts[2].id, ghost])
-    of_images = await contents.attachments_of_images(alice, [b, a])
+    of_images = await contents.usages_of_images(alice, [b, a], PageRequest(5))
     known = await contents.attachments_by_id(alice, [second, ghost, first])
 
     assert [post and post.id for post in by_id] == [posts[2].id, None, posts[0].id]
     assert [[row.image_id for row in rows] for rows in of_posts] == [[], [b], []]
-    assert [[row.content_id for row in rows] for rows in of_images] == [
+    assert [[row.content_id for row in page.rows] for page in of_images] == [
         [posts[0].id, posts[2].id],
         [posts[0].id],
     ]
@@ -783,7 +784,8 @@ async def test_lists_hold_nothing_of_another_workspace(
     assert await contents.by_external_id(bob, "post") is None
     assert await contents.attachments_by_id(bob, attachments) == [None]
     assert await contents.attachments_of_contents(bob, [hers.id]) == [[]]
-    assert await contents.attachments_of_images(bob, images) == [[]]
+    (his,) = await contents.usages_of_images(bob, images, PageRequest(5))
+    assert his.rows == []
 
 
 async def test_no_attachment_is_left_that_nothing_refers_to(
