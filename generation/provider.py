@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from storage.errors import LibraryError
@@ -228,8 +228,23 @@ class ImageProvider(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
         """Make the pictures, telling each event as it happens; Previews only while it is worth it.
 
-        Calls the provider once and repeats nothing, since that may be paid for. Closing the
-        iterator, or cancelling the task that reads it, stops the work. Raises Refused,
-        ProviderRejected, RateLimited, ProviderUnavailable, ProviderAuth, ProviderQuota, or
-        OutcomeUnknown (all in generation.errors).
+        Calls the provider once and repeats nothing, since that may be paid for. Whoever closes the
+        iterator, or cancels the task that reads it, is told nothing more, and what the call holds
+        is let go. Work that was told in TaskStarted goes on all the same, and the next run asks
+        after it: only `cancel` ends that, see CancelsTasks. Raises Refused, ProviderRejected,
+        RateLimited, ProviderUnavailable, ProviderAuth, ProviderQuota, or OutcomeUnknown (all in
+        generation.errors).
         """
+
+
+@runtime_checkable
+class CancelsTasks(Protocol):
+    """A provider whose task, once it has told TaskStarted, goes on whoever listens.
+
+    To leave `generate` must not end the task then: a process that stops leaves it, too, and the
+    next run asks after what is paid for.
+    """
+
+    async def cancel(self, task: str) -> None:
+        """Nobody wants it any more: end it, if that can be done. Raises LibraryError."""
+        ...

@@ -5,10 +5,12 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from types import TracebackType
 from uuid import UUID, uuid4, uuid5
 
 from generation.errors import ProviderUnavailable
+from generation.patience import Patience
 from generation.provider import (
     Charged,
     Event,
@@ -19,11 +21,11 @@ from generation.provider import (
     Progressed,
     TaskStarted,
 )
-from storage.errors import LibraryError, RateLimited, Rejected, Unavailable
+from storage.errors import LibraryError, Rejected, Unavailable
 from storage.failpoints import reach
 from storage.generations import NOBODY_KNOWS, Failure, Generations
 from storage.keeper import Keeper, Purpose
-from storage.library import Added, Library, NewImage
+from storage.library import Library, NewImage
 from storage.marks import Mark
 from storage.models import Generation, Image, ImageOrigin
 from storage.viewers import Viewer
@@ -32,8 +34,6 @@ log = logging.getLogger(__name__)
 
 PREVIEW_LIFETIME = timedelta(hours=1)
 SECONDS_BETWEEN_REPORTS = 0.25
-SECONDS_BETWEEN_TRIES = 1.0
-PATIENCE = 300.0  # seconds
 
 
 class Final(Exception):
@@ -57,6 +57,9 @@ class Reception:
     others pause, too. What was withheld before it is old then, but for the preview of another
     picture. Progress never goes back.
 
+    What tells of a task, of money, or of a picture is paid for, so with it goes the `patience` to
+    outlast a database or a store that is away. Of progress there will be more.
+
     `mark` is what the pictures say of themselves, see `mark_of`. Every method raises Final once the
     generation is.
     """
@@ -71,6 +74,7 @@ class Reception:
         mark: Mark | None,
         *,
         pause: float = SECONDS_BETWEEN_REPORTS,
+        patience: Patience = Patience(),  # noqa: B008  # it is frozen
     ) -> None:
         self._generations = generations
         self._library = library
@@ -78,6 +82,8 @@ class Reception:
         self._generation = generation
         self._provider = provider
         self._mark = mark
+        self._patience = patience
+        self._charged = generation.actual_cost  # dollars, in all
         self._failed: dict[int, LibraryError] = {}
         self._arrived: set[int] = set()
         self._progress = generation.progress
@@ -112,8 +118,7 @@ class Reception:
             case Charged(cost=cost):
                 # A run that goes on with a task hears of its price once more.
                 if self._generation.task is None or not self._generation.actual_cost:
-                    await self._generations.charge(self._generation.id, cost)
-                    reach("cost.kept")
+                    await self._charge(cost)
             case GeneratedImage():
                 await self._receive(event)
             case ImageFailed(index=index, reason=reason):
@@ -135,7 +140,10 @@ class Reception:
             prompt=generation.prompt,
         )
         viewer = Viewer(generation.workspace_id, generation.requested_by)
-        added = await self._take_in(viewer, data, new, image_id(generation, index))
+        id = image_id(generation, index)
+        added = await self._patience.outlast(
+            lambda: self._library.add_image(viewer, data, new, id=id)
+        )
         reach("image.catalogued")
         async with self._telling:
             self._arrived.add(index)
@@ -143,28 +151,15 @@ class Reception:
                 self._preview = None
             self._withheld = self._preview
             self._progress = max(self._progress, progress)
-            if not await self._generations.add_image(
-                generation.id, index, added.image.id, self._progress, revised_prompt
-            ):
+            is_told = await self._patience.outlast(
+                lambda: self._generations.add_image(
+                    generation.id, index, added.image.id, self._progress, revised_prompt
+                )
+            )
+            if not is_told:
                 raise Final
             self._told_at = time.monotonic()
         reach("image.announced")
-
-    async def _take_in(self, viewer: Viewer, data: bytes, new: NewImage, id: UUID) -> Added:
-        """It is paid for, so it waits while too many others are taken in.
-
-        Raises what the library raises, but never RateLimited: after that a provider is asked again.
-        """
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return await self._library.add_image(viewer, data, new, id=id)
-            except RateLimited:
-                if time.monotonic() > deadline:
-                    raise Unavailable(
-                        "The picture came, but too many others are being taken in."
-                    ) from None
-            await asyncio.sleep(SECONDS_BETWEEN_TRIES)
 
     async def missing(self) -> Failure | None:
         """Why some pictures have not come, at the end. Raises that where none has.
@@ -173,7 +168,7 @@ class Reception:
         decides what is booked.
         """
         wished = self._generation.requested_count
-        arrived = await self._generations.positions(self._generation.id)
+        arrived = await self._positions()
         if len(arrived) == wished:
             return None
         silent = ProviderUnavailable(f"{self._provider.name} gave {len(arrived)} of {wished}.")
@@ -186,7 +181,7 @@ class Reception:
         )
 
     async def _receive(self, image: GeneratedImage) -> None:
-        if image.index in await self._generations.positions(self._generation.id):
+        if image.index in await self._positions():
             return  # an interrupted run had taken it in
         reach("image.arrived")
         try:
@@ -197,9 +192,21 @@ class Reception:
             )
 
     async def _keep_task(self, task: str) -> None:
-        if not await self._generations.keep_task(self._generation.id, task):
+        id = self._generation.id
+        if not await self._patience.outlast(lambda: self._generations.keep_task(id, task)):
             raise Final(task)
         reach("task.kept")
+
+    async def _charge(self, cost: Decimal) -> None:
+        self._charged += cost
+        id, charged = self._generation.id, self._charged
+        await self._patience.outlast(lambda: self._generations.charge(id, charged))
+        reach("cost.kept")
+
+    async def _positions(self) -> set[int]:
+        return await self._patience.outlast(
+            lambda: self._generations.positions(self._generation.id)
+        )
 
     # ---- previews and progress ----------------------------------------------------------------
 
@@ -210,7 +217,10 @@ class Reception:
         if self._later is not None and not self._later.done():
             return  # it tells the newest
         if self._seconds_to_wait() <= 0:
-            await self._tell()
+            try:
+                await self._tell()
+            except Unavailable as fault:
+                self._lose(fault)
         else:
             self._later = asyncio.create_task(self._tell_later(), name="what is withheld")
 
@@ -224,7 +234,10 @@ class Reception:
         except Final:
             pass  # whoever takes the next event finds the same
         except Exception as fault:
-            log.warning("progress.lost generation_id=%s reason=%r", self._generation.id, fault)
+            self._lose(fault)
+
+    def _lose(self, fault: Exception) -> None:
+        log.warning("progress.lost generation_id=%s reason=%r", self._generation.id, fault)
 
     def _seconds_to_wait(self) -> float:
         return self._told_at + self._pause - time.monotonic()

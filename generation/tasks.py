@@ -14,16 +14,17 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from generation.errors import NotSent, OutcomeUnknown, ProviderUnavailable
+from generation.patience import Patience
 from generation.provider import (
     REFERENCE_SIDE,
     Background,
+    CancelsTasks,
     GenerationRequest,
     ImageProvider,
     Quality,
@@ -35,7 +36,7 @@ from storage.failpoints import reach
 from storage.generations import Failure, Generations
 from storage.keeper import Keeper
 from storage.library import Library
-from storage.models import Generation, GenerationStatus, now
+from storage.models import Generation, GenerationStatus
 from storage.objects import ObjectStore
 from storage.viewers import Viewer
 
@@ -43,25 +44,14 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
 CANCEL_SECONDS = 5  # to tell a provider that a task is not wanted any more
+BEAT_SECONDS = 2.0
+LOOK_SECONDS = 0.5  # between two looks at the beats of another run
 INTERNAL = Failure(
     "INTERNAL",
     "Something unexpected went wrong. It is logged.",
     "Try again; if it happens once more, tell whoever operates this service.",
     is_retryable=True,
 )
-
-
-@runtime_checkable
-class CancelsTasks(Protocol):
-    """A provider whose task, once it has told TaskStarted, goes on whoever listens.
-
-    To leave `generate` must not end the task then: a process that stops leaves it, too, and the
-    next run asks after what is paid for.
-    """
-
-    async def cancel(self, task: str) -> None:
-        """Nobody wants it any more: end it, if that can be done. Raises LibraryError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +76,8 @@ class GenerationTask:
     """The handler of generation jobs: `run` is called with a generation's id, as often as it takes.
 
     `lease` is how long the job of another process may be silent before it counts as dead; zero
-    where there is no other process.
+    where there is no other process. With `patience` it outlasts a database or a store of ours that
+    is away, once there is something to lose by that.
     """
 
     def __init__(
@@ -99,6 +90,7 @@ class GenerationTask:
         *,
         lease: timedelta,
         repeats: Repeats = Repeats(),  # it is frozen
+        patience: Patience = Patience(),  # noqa: B008  # likewise
     ) -> None:
         self._generations = generations
         self._library = library
@@ -108,6 +100,8 @@ class GenerationTask:
         self._providers = providers
         self._lease = lease
         self._repeats = repeats
+        self._patience = patience
+        self._beat_seconds = min(BEAT_SECONDS, lease.total_seconds() / 3 or BEAT_SECONDS)
 
     async def run(self, id: UUID) -> None:
         """To its end; or until it is cancelled, after which another run goes on."""
@@ -123,10 +117,11 @@ class GenerationTask:
             if _is_being_cancelled():  # so it may well be the consequence of that
                 log.info("generation.interrupted generation_id=%s reason=%r", id, fault)
                 raise
-            await self._generations.fail(id, _told(id, fault))
+            failure = _told(id, fault)
+            await self._patience.outlast(lambda: self._generations.fail(id, failure))
 
     async def _work(self, id: UUID) -> None:
-        generation = await self._generations.begin(id)
+        generation = await self._patience.outlast(lambda: self._generations.begin(id))
         if generation is None:
             raise Final
         reach("job.begun")
@@ -134,12 +129,13 @@ class GenerationTask:
         if provider is None:
             raise ProviderUnavailable(f"{generation.provider} is not set up here any more.")
         if generation.attempts > MAX_ATTEMPTS and generation.task is None:
+            await self._wait_for_the_other_run(id)
             raise OutcomeUnknown("The job was interrupted too often.")
-        if await self._generations.take_latch(id):
+        if await self._take_latch(id):
             missing = await self._make(generation, provider)
         else:
             missing = await self._recover(id, provider)
-        await self._generations.succeed(id, missing)
+        await self._patience.outlast(lambda: self._generations.succeed(id, missing))
 
     # ---- the first run ------------------------------------------------------------------------
 
@@ -155,15 +151,15 @@ class GenerationTask:
                     generation = await self._current(generation.id)
                     pause = self._repeats.pause(generation.calls, fault)
                     is_late = time.monotonic() - began + pause > self._repeats.seconds
-                    has_some = bool(await self._generations.positions(generation.id))
+                    has_some = bool(await self._positions(generation.id))
                     if has_some or is_late or generation.calls >= self._repeats.calls:
                         raise
                     log.info("provider.busy generation_id=%s pause=%.1f", generation.id, pause)
-                    if not await self._generations.give_latch_back(generation.id):
+                    if not await self._give_latch_back(generation.id):
                         raise Final from fault
                 reach("latch.given_back")
                 await asyncio.sleep(pause)
-                if not await self._generations.take_latch(generation.id):
+                if not await self._take_latch(generation.id):
                     raise Final
 
     async def _ask(self, generation: Generation, provider: ImageProvider) -> Failure | None:
@@ -172,7 +168,7 @@ class GenerationTask:
             request = await self._request(generation, provider)
         except LibraryError:
             if generation.task is None:  # nobody was asked yet, so nobody is owed anything
-                await self._generations.give_latch_back(generation.id)
+                await self._give_latch_back(generation.id)
             raise
         if request.task is None:
             log.info("provider.called generation_id=%s provider=%s", generation.id, provider.name)
@@ -214,12 +210,12 @@ class GenerationTask:
     async def _recover(self, id: UUID, provider: ImageProvider) -> Failure | None:
         """An earlier run has called: keep what it had stored, and ask after its task."""
         await self._wait_for_the_other_run(id)
-        generation = await self._current(id)
-        await self._adopt(generation, provider)
-        if generation.task is not None:
-            async with self._beating(id):
+        async with self._beating(id):
+            generation = await self._current(id)
+            await self._patience.outlast(lambda: self._adopt(generation, provider))
+            if generation.task is not None:
                 return await self._ask(generation, provider)
-        arrived = len(await self._generations.positions(id))
+        arrived = len(await self._positions(id))
         if arrived < generation.requested_count:
             raise OutcomeUnknown(
                 f"The job was interrupted after {arrived} of {generation.requested_count} images. "
@@ -228,12 +224,16 @@ class GenerationTask:
         return None
 
     async def _wait_for_the_other_run(self, id: UUID) -> None:
-        """It holds the latch: let it finish if it is alive."""
-        while True:
+        """It holds the latch: let it finish if it is alive, which its beats show.
+
+        Looks are counted, not seconds: while the database was away nobody could show anything.
+        """
+        beat_at, silent_looks = None, 0
+        while silent_looks * LOOK_SECONDS < self._lease.total_seconds():
             generation = await self._current(id)
-            if now() - generation.beat_at >= self._lease:
-                return
-            await asyncio.sleep(0.5)
+            silent_looks = silent_looks + 1 if generation.beat_at == beat_at else 0
+            beat_at = generation.beat_at
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _adopt(self, generation: Generation, provider: ImageProvider) -> None:
         """Keep what an interrupted run had stored, but not yet catalogued."""
@@ -271,33 +271,77 @@ class GenerationTask:
             log.warning("task.not_cancelled generation_id=%s reason=%r", id, fault)
 
     async def _current(self, id: UUID) -> Generation:
-        generation = await self._generations.current(id)
+        generation = await self._patience.outlast(lambda: self._generations.current(id))
         if generation.status.is_final:
             raise Final
         return generation
+
+    async def _positions(self, id: UUID) -> set[int]:
+        return await self._patience.outlast(lambda: self._generations.positions(id))
+
+    async def _take_latch(self, id: UUID) -> bool:
+        """If the word that we have it is lost, nobody calls: as after a crash."""
+        return await self._patience.outlast(lambda: self._generations.take_latch(id))
+
+    async def _give_latch_back(self, id: UUID) -> bool:
+        return await self._patience.outlast(lambda: self._generations.give_latch_back(id))
 
     async def _reception(self, generation: Generation, provider: ImageProvider) -> Reception:
         viewer = Viewer(generation.workspace_id, generation.requested_by)
         ids = [UUID(id) for id in generation.reference_image_ids]
         references = await self._library.images_by_id(viewer, ids) if ids else []
         mark = mark_of(provider, references)
-        return Reception(self._generations, self._library, self._keeper, generation, provider, mark)
+        return Reception(
+            self._generations,
+            self._library,
+            self._keeper,
+            generation,
+            provider,
+            mark,
+            patience=self._patience,
+        )
 
     @asynccontextmanager
     async def _beating(self, id: UUID) -> AsyncIterator[None]:
-        """Show every third of the lease that this run lives."""
+        """Show that this run lives, and leave the work as soon as somebody else has ended it.
 
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(max(self._lease.total_seconds() / 3, 1.0))
-                await self._generations.beat(id)
+        Raises Final then.
+        """
+        work = asyncio.timeout(None)
 
-        task = asyncio.create_task(beat(), name=f"beat-{id}")
+        async def watch() -> None:
+            await self._until_ended(id)
+            work.reschedule(asyncio.get_running_loop().time())
+
+        watching: asyncio.Task[None] | None = None
         try:
-            yield
+            async with work:
+                watching = asyncio.create_task(watch(), name=f"beat-{id}")
+                yield
+        except Exception as fault:
+            if work.expired() and not isinstance(fault, Final):  # the consequence of that
+                raise Final from fault
+            raise
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            if watching is not None:
+                watching.cancel()
+                await asyncio.gather(watching, return_exceptions=True)
+
+    async def _until_ended(self, id: UUID) -> None:
+        """The hub tells of the end at once; each beat finds it out, if nobody has told the hub."""
+        async with self._generations.hub.listen(id) as mailbox:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._beat_seconds):
+                        while (state := await mailbox.take()) is not None:
+                            if state.generation.status.is_final:
+                                return
+                        await asyncio.sleep(self._beat_seconds)  # the hub has closed
+                try:
+                    if not await self._generations.beat(id):
+                        return
+                except Exception as fault:  # a database that is away comes back
+                    log.warning("beat.lost generation_id=%s reason=%r", id, fault)
 
 
 def _is_being_cancelled() -> bool:

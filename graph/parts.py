@@ -261,7 +261,7 @@ async def open_parts(
                 embedded=settings.is_embedded,
             )
             if not settings.is_embedded:
-                reaper = Reaper(database.url, jobs, worker.executor_id)
+                reaper = Reaper(database.url, jobs, worker.executor_id, lease=settings.lease)
                 await stack.enter_async_context(reaper.alive())
             limits = {queue_of(name): settings.limits_of(name) for name in catalogue.providers}
             poll_seconds = EMBEDDED_POLL_SECONDS if settings.is_embedded else POLL_SECONDS

@@ -286,7 +286,8 @@ class Generations:
         Raises NotFound.
         """
         await self.generation(viewer, id)
-        # Our own truth first, then the engine: whatever happens between, nothing is made.
+        # Our own truth first, which a running job hears of, or finds with its next beat; then the
+        # engine: whatever happens between, nothing is made.
         if await self._end(id, GenerationStatus.CANCELLED, stage="cancelled"):
             await self._jobs.cancel(id)
         return await self.generation(viewer, id)
@@ -350,12 +351,15 @@ class Generations:
         return await self._report(id, tell=False, task=task) is not None
 
     async def charge(self, id: UUID, cost: Decimal) -> None:
-        """The provider takes money, which counts whatever becomes of the generation."""
-        await self._report(id, tell=False, actual_cost=col(Generation.actual_cost) + cost)
+        """The provider has taken so much in all, which counts whatever becomes of the generation.
 
-    async def beat(self, id: UUID) -> None:
-        """Show that the job still runs."""
-        await self._report(id, tell=False)
+        To say it twice is to say it once.
+        """
+        await self._report(id, tell=False, actual_cost=cost)
+
+    async def beat(self, id: UUID) -> bool:
+        """Show that the job still runs. False as in report."""
+        return await self._report(id, tell=False) is not None
 
     async def report(self, id: UUID, **changes: Any) -> bool:
         """Tell subscribers of progress. False when the generation is final: stop then."""
@@ -371,6 +375,7 @@ class Generations:
     ) -> bool:
         """Tell of a finished image, and attach it where that was wished for. False as in report.
 
+        One that was told before is not told again, for a caller that has lost the word of that.
         `revised_prompt` is what was drawn instead of the prompt, if the provider tells.
         """
         changes: dict[str, Any] = {"progress": progress, "stage": "image ready"}
@@ -380,6 +385,8 @@ class Generations:
             generation = await self._change(session, id, (), **changes)
             if generation is None:
                 return False
+            if await session.get(GenerationImage, (id, position)):
+                return True
             session.add(
                 GenerationImage(
                     generation_id=id,

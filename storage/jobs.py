@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 # Raise it only together with a drain.
 APPLICATION_VERSION = "darkroom-1"
 WORKFLOW = "darkroom_job"
-UNFINISHED = ["ENQUEUED", "PENDING", "DELAYED"]
+QUEUED = ["ENQUEUED", "DELAYED"]
+UNFINISHED = [*QUEUED, "PENDING"]
 ENDED = ["SUCCESS", "ERROR", "CANCELLED"]
 
 Handler = Callable[[UUID], Awaitable[None]]
@@ -102,8 +104,13 @@ class Jobs:
             self.worker.look(queue)
 
     async def cancel(self, id: UUID) -> None:
-        """A queued job never starts; a running one is cancelled within about a second."""
-        await to_thread.run_sync(self._client.cancel_workflow, str(id))
+        """A queued job never starts. One that runs goes on: what it is about has to stop it.
+
+        The engine would forget that a running one was ever started, and start another in its
+        stead, however few it may start a minute.
+        """
+        if await self.known([id], QUEUED):
+            await to_thread.run_sync(self._client.cancel_workflow, str(id))
 
     async def unfinished(self, ids: Sequence[UUID]) -> set[UUID]:
         """Those of `ids` that still wait, or run, or will run again."""
@@ -158,7 +165,8 @@ class Jobs:
 class Worker:
     """Runs jobs in this process: `handlers` by queue. There is one in a process, as of DBOS.
 
-    A job that is interrupted has `seconds_to_leave`, to close what it holds.
+    A job that is interrupted has `seconds_to_leave`, to close what it holds; and so have, at the
+    same time, all threads that look into queues, where a database is away.
     """
 
     def __init__(
@@ -214,7 +222,9 @@ class Worker:
                 name,
                 worker_concurrency=min(bounds.at_once, everywhere or bounds.at_once),
                 global_concurrency=everywhere,
-                partition_concurrency=bounds.at_once_for_one,
+                partition_concurrency=min(
+                    bounds.at_once_for_one, everywhere or bounds.at_once_for_one
+                ),
                 limiter=_a_minute(bounds.starts_per_minute),
                 polling_interval_sec=poll_seconds,
                 on_conflict="always_update",
@@ -259,8 +269,9 @@ class Worker:
         """Blocks."""
         for event in (*self._bells.values(), *dbos.background_thread_stop_events):
             event.set()
+        deadline = time.monotonic() + self._seconds_to_leave
         for thread in self._threads:
-            thread.join(timeout=10)  # it may wait for a database that is away
+            thread.join(timeout=max(0, deadline - time.monotonic()))
 
 
 class _Bell(threading.Event):
@@ -291,13 +302,26 @@ class Reaper:
 
     Every worker holds an advisory lock by its name, which dies with its connection. Whoever gets
     the lock of another knows that it is dead, and puts its running jobs back into their queues.
+
+    A server that was away has dropped all locks, and the first to come back would get everybody's:
+    so after each fault nobody is taken for dead until a `lease` has passed.
     """
 
-    def __init__(self, url: URL, jobs: Jobs, executor_id: str, *, seconds: float = 2.0) -> None:
+    def __init__(
+        self,
+        url: URL,
+        jobs: Jobs,
+        executor_id: str,
+        *,
+        lease: timedelta = timedelta(seconds=15),
+        seconds: float = 2.0,
+    ) -> None:
         self._dsn = postgres_dsn(url)
         self._jobs = jobs
         self._executor_id = executor_id
+        self._lease = lease
         self._seconds = seconds
+        self._reaps_from = 0.0  # by time.monotonic
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
@@ -312,7 +336,11 @@ class Reaper:
 
     async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         connection = await asyncpg.connect(self._dsn, timeout=5, command_timeout=10)
-        await connection.execute("SELECT pg_advisory_lock($1)", _lock_of(self._executor_id))
+        try:
+            await connection.execute("SELECT pg_advisory_lock($1)", _lock_of(self._executor_id))
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def _run(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
@@ -321,15 +349,24 @@ class Reaper:
                 await asyncio.sleep(self._seconds)
                 try:
                     if connection.is_closed():
+                        self._wait_for_the_others()
                         connection = await self._connect()
                     await self._reap(connection)
                 except Exception as fault:  # a database that is away comes back
                     log.warning("reaper.failed reason=%r", fault)
                     connection.terminate()
+                    self._wait_for_the_others()
         finally:
             connection.terminate()
 
+    def _wait_for_the_others(self) -> None:
+        """They have lost their locks just as we have, and may live."""
+        self._reaps_from = time.monotonic() + self._lease.total_seconds()
+
     async def _reap(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        if time.monotonic() < self._reaps_from:
+            await connection.fetchval("SELECT 1")  # is anybody there?
+            return
         running = await self._jobs.running()
         for executor in {job.executor_id for job in running} - {self._executor_id, None}:
             lock = _lock_of(str(executor))

@@ -7,6 +7,7 @@ Their words are Chinese: codes and statuses count, and of Midjourney's own words
 
 import asyncio
 import json
+import logging
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -32,9 +33,16 @@ from generation.providers.answers import Answer, ask, lost, words_of
 from generation.providers.options import MidjourneyOptions
 from storage.errors import LibraryError, RateLimited
 
+log = logging.getLogger(__name__)
+
 NAME = "Midjourney's proxy"
 CANCEL_SECONDS = 2
 RETRY_AFTER = 60  # seconds; about what one picture takes
+
+UNHEARD = (408, 502, 504, 520, 524)
+"""What a gateway answers that passed a request on, and did not hear what became of it: the last
+two are Cloudflare's, https://developers.cloudflare.com/support/troubleshooting/http-status-codes/
+"""
 
 REFUSED_INPUT = ("banned prompt", "invalid prompt", "blocked")
 REFUSED_OUTPUT = ("output filters",)
@@ -110,7 +118,7 @@ class Proxy:
         told = _read(answer)
         if answer.status == 429:
             raise _full(answer.retry_after(RETRY_AFTER))
-        if answer.status in (502, 504):  # of a gateway, which did not hear what became of it
+        if answer.status in UNHEARD:
             raise lost(NAME)
         if answer.status != 200:
             raise ProviderUnavailable(f"{NAME} does not work now ({answer.status}).")
@@ -125,15 +133,17 @@ class Proxy:
     async def poll(self, task: str, *, until: float) -> Task:
         """The task as it is now. To ask costs nothing, so it is repeated where it fails.
 
-        `until` is a time of the event loop. Raises ProviderAuth; and OutcomeUnknown if the proxy
-        has forgotten the task, or that time has come.
+        Also where our secret is not accepted any more: the task is drawn and paid for, and whoever
+        sets another one starts us anew, to ask after it. `until` is a time of the event loop.
+        Raises OutcomeUnknown if the proxy has forgotten the task, or that time has come.
         """
+        refusal: ProviderAuth | None = None
         while asyncio.get_running_loop().time() < until:
-            with suppress(ProviderUnavailable):
+            try:
                 answer = await self._ask("GET", f"task/{quote(task, safe='')}/fetch")
                 if answer.status in (200, 204) and not answer.body.strip():
                     raise OutcomeUnknown(f"{NAME} does not know the task any more.")
-                told = _read(answer)
+                refusal, told = None, _read(answer)
                 # What else comes is a gateway's, while the proxy starts anew.
                 if answer.status == 200 and told is not None and told.get("status"):
                     percent = re.fullmatch(r"(\d{1,2}|100)%", str(told.get("progress")))
@@ -143,7 +153,15 @@ class Proxy:
                         picture=str(told.get("imageUrl") or ""),
                         reason=words_of(str(told.get("failReason") or "")),
                     )
+            except ProviderUnavailable:
+                pass
+            except ProviderAuth as fault:
+                if refusal is None:
+                    log.warning("provider.refused_key provider=midjourney task=%s", task)
+                refusal = fault
             await asyncio.sleep(self._options.poll_seconds)
+        if refusal is not None:
+            raise OutcomeUnknown(f"The picture may be drawn, but {refusal.message}")
         raise OutcomeUnknown(f"Midjourney was not done within {self._options.seconds:g} seconds.")
 
     async def cancel(self, task: str) -> None:

@@ -426,6 +426,45 @@ async def test_what_was_cancelled_when_the_service_died_is_never_asked_for(
         service.stop()
 
 
+async def test_what_was_cancelled_when_the_api_died_is_left_soon_and_its_place_is_taken(
+    postgres_url: str, tmp_path: Path, stand_ins: StandIns
+) -> None:
+    cluster = Cluster(
+        tmp_path,
+        **stand_ins.settings,
+        DATABASE_URL=postgres_url,
+        OBJECTS_URL=f"file://{tmp_path}/objects",
+        SIGNING_KEYS=secrets.token_hex(32),
+        GENERATIONS_AT_ONCE="1",
+        PROVIDER_PREVIEWS="1",
+    )
+    cluster.one.settings["FAILPOINT"] = "generation.ended"
+    running, waiting = (replace(CRASHES[0], failpoint=name) for name in ("running", "waiting"))
+    stand_ins.openai.requests.clear()
+    stand_ins.openai.is_left.clear()
+    stand_ins.hold()
+    try:
+        cluster.add_worker()
+        await asyncio.to_thread(cluster.start)
+        id = await wish(cluster.two, running)
+        await stand_ins.asked("openai")
+        next_id = await wish(cluster.two, waiting)
+        stand_ins.openai.seconds = 0
+
+        with suppress(*LOST):
+            await cluster.one.ask(op.CANCEL, id=id)
+        assert await cluster.one.running.died()
+
+        await asyncio.wait_for(stand_ins.openai.is_left.wait(), 5)
+        async with asyncio.timeout(20):
+            events = await cluster.two.watched(op.PROGRESS, id=next_id)
+        assert events[-1]["status"] == "SUCCEEDED"
+        row = (await cluster.two.ask(op.RECIPE_OF, id=id))["generation"]
+        assert (row["status"], row["calls"], row["images"]) == ("CANCELLED", 1, [])
+    finally:
+        cluster.stop()
+
+
 async def test_a_task_that_is_drawn_while_the_service_is_dead_is_submitted_once(
     tmp_path: Path, stand_ins: StandIns
 ) -> None:

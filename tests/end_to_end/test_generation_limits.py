@@ -20,7 +20,7 @@ from generation.providers.openai_models import price
 from tests.end_to_end import operations as op
 from tests.end_to_end.installation import Cluster, Installation, migrated, new_key
 from tests.end_to_end.service import JSON, Service
-from tests.openai_server import API_KEY, OpenAIServer, tokens
+from tests.openai_server import API_KEY, OpenAIServer, openai_server, tokens
 from tests.postgres import OwnServer, find_programs
 
 REQUESTS, REPEATS, AFFORDED = 200, 40, 50
@@ -215,3 +215,31 @@ async def _check_accounts(service: Service, keys: Sequence[str], entries: Sequen
         own = [entry for entry in entries if entry["viewer"] == f"viewer-{number}"]
         assert Decimal(budgets["viewer"]["spent"]) == len(own) * PRICE
         assert Decimal(budgets["viewer"]["reserved"]) == 0
+
+
+async def test_who_cancels_may_not_start_more_a_minute_than_others(tmp_path: Path) -> None:
+    async def wish(service: Service, number: int) -> str:
+        input = {"prompt": f"{number}", "width": SIDE, "height": SIDE, "quality": "LOW"}
+        return str((await service.ask(op.WISH, input=input))["generateImage"]["generation"]["id"])
+
+    async with openai_server() as openai:
+        openai.seconds = 3600
+        service = Service(
+            tmp_path,
+            OPENAI_API_KEY=API_KEY,
+            OPENAI_BASE_URL=openai.url,
+            GENERATIONS_PER_MINUTE="2",
+        )
+        try:
+            await asyncio.to_thread(service.start)
+            for number in range(5):
+                openai.is_left.clear()
+                id = await wish(service, number)
+                await asyncio.sleep(1)
+                await service.ask(op.CANCEL, id=id)
+                if number < 2:
+                    await asyncio.wait_for(openai.is_left.wait(), 1)
+
+            assert [request.fields["prompt"] for request in openai.requests] == ["0", "1"]
+        finally:
+            service.stop()

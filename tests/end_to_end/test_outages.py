@@ -4,18 +4,23 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 from storage.database import Database
 from storage.migrations import migrate
+from tests import openai_server
 from tests.end_to_end import operations as op
+from tests.end_to_end.installation import Cluster, migrated
 from tests.end_to_end.service import JSON, Service
+from tests.openai_server import OpenAIServer
 from tests.pictures import encoded, jpeg, photo
 from tests.postgres import OwnServer, find_programs
 from tests.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed, find_weed
@@ -148,16 +153,17 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+def own_postgres() -> Iterator[OwnServer]:
     programs = find_programs()
     if programs is None:
         missing("no programs of a PostgreSQL server")
     assert programs is not None
-    server = OwnServer(programs, tmp_path_factory.mktemp("postgres"))
-    server.create()
-    server.start()
-    yield server
-    server.stop()
+    with TemporaryDirectory() as folder:  # not among ours, which the server's user may not enter
+        server = OwnServer(programs, Path(folder))
+        server.create()
+        server.start()
+        yield server
+        server.stop()
 
 
 async def test_a_database_that_stops_in_mid_request_is_told_and_used_again_when_it_is_back(
@@ -194,6 +200,106 @@ async def test_a_database_that_stops_in_mid_request_is_told_and_used_again_when_
         assert process.popen.poll() is None
     finally:
         service.stop()
+
+
+def drawn_by(openai: OpenAIServer) -> dict[str, str]:
+    """Settings for several processes that work, and soon take each other for dead."""
+    return {
+        "SIGNING_KEYS": secrets.token_hex(32),
+        "OPENAI_API_KEY": openai_server.API_KEY,
+        "OPENAI_BASE_URL": openai.url,
+        "LEASE_SECONDS": "3",
+        "SWEEP_SECONDS": "1",
+    }
+
+
+async def wished(service: Service) -> str:
+    wish = {"prompt": "A boat", "width": 816, "height": 816, "quality": "LOW"}
+    told = await service.ask(op.WISH, input={**wish, "provider": "openai"})
+    assert told["generateImage"]["errors"] == []
+    return str(told["generateImage"]["generation"]["id"])
+
+
+async def is_kept_and_paid_for_once(service: Service, openai: OpenAIServer, id: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            row = (await service.ask(op.RECIPE_OF, id=id))["generation"]
+            if row["status"] not in ("QUEUED", "RUNNING"):
+                break
+            await asyncio.sleep(0.5)
+    assert (row["status"], row["failure"], row["calls"]) == ("SUCCEEDED", None, 1)
+    assert len(row["images"]) == 1
+    assert len(openai.requests) == 1
+    (entry,) = (await service.ask(op.LEDGER))["ledger"]["nodes"]
+    assert (entry["state"], entry["actual"]) == ("SETTLED", row["actualCost"])
+
+
+@asynccontextmanager
+async def workers(
+    count: int, database: OwnServer, openai: OpenAIServer, folder: Path, **settings: str
+) -> AsyncIterator[Cluster]:
+    await migrated(database.dsn)
+    cluster = Cluster(
+        folder,
+        **drawn_by(openai) | settings,
+        DATABASE_URL=database.dsn,
+        OBJECTS_URL=f"file://{folder}/objects",
+    )
+    try:
+        for _ in range(count):
+            cluster.add_worker()
+        await asyncio.to_thread(cluster.start)
+        for worker in cluster.workers:
+            await asyncio.to_thread(worker.wait_until_logged, "worker.ready")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.parametrize("previews", ["0", "1"], ids=["in silence", "with previews"])
+async def test_a_database_that_restarts_in_mid_call_costs_no_picture_though_others_are_back_first(
+    previews: str, own_postgres: OwnServer, tmp_path: Path
+) -> None:
+    settings = {"PROVIDER_PREVIEWS": previews, "LEASE_SECONDS": "5"}
+    async with (
+        openai_server.openai_server() as openai,
+        workers(2, own_postgres, openai, tmp_path, **settings) as cluster,
+    ):
+        openai.seconds = 20
+        id = await wished(cluster.one)
+        await asyncio.wait_for(openai.is_asked.wait(), 20)
+        await asyncio.sleep(1)
+        (busy,) = (each for each in cluster.workers if "provider.called" in each.log.read_text())
+
+        await asyncio.to_thread(own_postgres.stop)
+        await asyncio.sleep(3)
+        busy.popen.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(own_postgres.start)
+        await asyncio.sleep(2.5)
+        busy.popen.send_signal(signal.SIGCONT)
+
+        await is_kept_and_paid_for_once(cluster.one, openai, id)
+        assert "job.reaped" not in cluster.logs
+
+
+async def test_a_picture_that_comes_while_the_database_is_away_is_kept(
+    own_postgres: OwnServer, tmp_path: Path
+) -> None:
+    async with (
+        openai_server.openai_server() as openai,
+        workers(1, own_postgres, openai, tmp_path, PROVIDER_PREVIEWS="0") as cluster,
+    ):
+        openai.seconds = 4
+        id = await wished(cluster.one)
+        await asyncio.wait_for(openai.is_asked.wait(), 20)
+        await asyncio.sleep(2)
+
+        await asyncio.to_thread(own_postgres.stop)
+        await asyncio.sleep(5)
+        await asyncio.to_thread(own_postgres.start)
+
+        await is_kept_and_paid_for_once(cluster.one, openai, id)
+        assert "patience.needed" in cluster.logs
 
 
 # ---- S3 ---------------------------------------------------------------------------------------
@@ -249,3 +355,35 @@ async def test_a_store_that_is_killed_in_mid_put_is_told_and_used_again_when_it_
         assert process.popen.poll() is None
     finally:
         service.stop()
+
+
+async def test_a_picture_that_comes_while_the_store_is_away_is_kept(
+    own_seaweed: Seaweed, tmp_path: Path
+) -> None:
+    async with openai_server.openai_server() as openai:
+        service = Service(
+            tmp_path,
+            **drawn_by(openai),
+            PROVIDER_PREVIEWS="0",
+            OBJECTS_URL="s3://media/library",
+            S3_ENDPOINT_URL=own_seaweed.url,
+            S3_ACCESS_KEY_ID=ACCESS_KEY,
+            S3_SECRET_ACCESS_KEY=SECRET_KEY,
+            S3_CONNECT_SECONDS="1",
+            S3_READ_SECONDS="2",
+        )
+        openai.seconds = 1
+        try:
+            await asyncio.to_thread(service.start)
+            id = await wished(service)
+            await asyncio.wait_for(openai.is_asked.wait(), 20)
+
+            own_seaweed.kill()
+            await asyncio.sleep(5)
+            await asyncio.to_thread(own_seaweed.start)
+            await asyncio.to_thread(own_seaweed.make_bucket, "media")
+
+            await is_kept_and_paid_for_once(service, openai, id)
+            assert "patience.needed" in service.log.read_text()
+        finally:
+            service.stop()

@@ -19,9 +19,11 @@ from generation.provider import (
     Progressed,
     TaskStarted,
 )
-from generation.tasks import GenerationTask
+from generation.tasks import BEAT_SECONDS, GenerationTask
 from storage.generations import Generations, NewGeneration
 from storage.models import GenerationStatus
+from storage.objects.local import LocalObjectStore
+from storage.progress import LocalBus
 from storage.viewers import Viewer
 from tests.generation.conftest import ScriptedProvider
 from tests.pictures import jpeg
@@ -185,6 +187,96 @@ async def test_a_task_of_a_cancelled_generation_is_cancelled_when_its_job_finds_
     await running
 
     assert provider.cancelled == ["task-7"]
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(None, id="it just leaves"), OutcomeUnknown("The line was cut.")]
+)
+async def test_who_hears_that_the_viewer_has_cancelled_leaves_the_work_at_once(
+    fault: Exception | None,
+    task: GenerationTask,
+    generations: Generations,
+    provider: TaskedProvider,
+    alice: Viewer,
+) -> None:
+    provider.fault = fault
+    generations.bus = LocalBus(generations.hub.look_again)
+    delivering = asyncio.create_task(generations.hub.run())
+    id, running = await begun(task, generations, provider, alice)
+
+    await generations.cancel(alice, id)
+    await asyncio.wait_for(running, 1)
+
+    assert (await generations.current(id)).status is GenerationStatus.CANCELLED
+    assert provider.cancelled == ["task-7"]
+    delivering.cancel()
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["the hub is silent", "and closed"])
+async def test_who_is_told_by_nobody_that_the_viewer_has_cancelled_finds_it_out_soon(
+    is_closed: bool,
+    task: GenerationTask,
+    generations: Generations,
+    provider: TaskedProvider,
+    alice: Viewer,
+) -> None:
+    id, running = await begun(task, generations, provider, alice)
+    if is_closed:
+        generations.hub.close()
+
+    await generations.cancel(alice, id)
+    await asyncio.wait_for(running, BEAT_SECONDS + 1)
+
+    assert provider.cancelled == ["task-7"]
+
+
+async def test_a_viewer_who_cancels_while_the_store_is_away_is_not_kept_waiting(
+    task: GenerationTask,
+    generations: Generations,
+    provider: TaskedProvider,
+    store: LocalObjectStore,
+    alice: Viewer,
+) -> None:
+    folder = store.root / "images"
+    folder.symlink_to(folder)  # so that the store fails
+    provider.script = [PICTURE]
+    generation = await generations.request(alice, WISH)
+    await generations.take_latch(generation.id)
+    await generations.keep_task(generation.id, "task-7")
+    running = asyncio.create_task(task.run(generation.id))
+    await asyncio.sleep(1)
+    waits = not running.done()
+
+    await generations.cancel(alice, generation.id)
+    await asyncio.wait_for(running, BEAT_SECONDS + 1)
+
+    assert waits
+    assert (await generations.current(generation.id)).status is GenerationStatus.CANCELLED
+
+
+async def test_a_process_that_stops_while_the_store_is_away_is_not_kept_waiting(
+    task: GenerationTask,
+    generations: Generations,
+    provider: TaskedProvider,
+    store: LocalObjectStore,
+    alice: Viewer,
+) -> None:
+    folder = store.root / "images"
+    folder.symlink_to(folder)  # so that the store fails
+    provider.script = [PICTURE]
+    generation = await generations.request(alice, WISH)
+    await generations.take_latch(generation.id)
+    await generations.keep_task(generation.id, "task-7")
+    running = asyncio.create_task(task.run(generation.id))
+    await asyncio.sleep(1)
+
+    await asyncio.wait_for(interrupt(running), 2)
+    folder.unlink()
+    await task.run(generation.id)
+
+    assert running.cancelled()
+    ended = await generations.current(generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 1)
 
 
 async def test_a_task_that_began_just_when_the_viewer_cancelled_is_cancelled_as_well(

@@ -437,7 +437,7 @@ async def test_an_address_that_is_none_was_sent_nothing(server: MidjourneyServer
     assert type(raised) is NotSent
 
 
-@pytest.mark.parametrize("how", ["cut", "garbage", "502", "504"])
+@pytest.mark.parametrize("how", ["cut", "garbage", "408", "502", "504", "520", "524"])
 async def test_a_wish_whose_answer_is_lost_is_not_sent_again(
     how: str, server: MidjourneyServer
 ) -> None:
@@ -543,6 +543,35 @@ async def test_a_poll_that_fails_is_tried_again(how: str, server: MidjourneyServ
 
     assert len(pixels(events)) == 1
     assert len(server.submits) == 1
+
+
+@pytest.mark.parametrize("kind", ["java", "csharp"])
+async def test_a_secret_that_is_refused_while_a_task_is_drawn_loses_no_picture(
+    kind: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with midjourney_server(kind) as server, provider_for(server) as provider:
+        events = provider.generate(WISH)
+        assert isinstance(await anext(events), TaskStarted)
+        server.secret = "another"
+        asyncio.get_running_loop().call_later(0.3, setattr, server, "secret", SECRET)
+
+        came = [event async for event in events]
+
+        assert len(pixels(came)) == 1
+        assert len(server.submits) == 1
+        assert caplog.text.count("provider.refused_key") == 1
+
+
+@pytest.mark.parametrize("kind", ["java", "csharp"])
+async def test_a_task_that_is_refused_to_be_told_of_to_the_end_is_unknown(kind: Any) -> None:
+    async with midjourney_server(kind) as server:
+        server.secret = "another"
+
+        raised, events = await failure(server, replace(WISH, task=server.start()), seconds=0.3)
+
+        assert type(raised) is OutcomeUnknown
+        assert "secret" in raised.message
+        assert (server.submits, events) == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["java", "csharp"])

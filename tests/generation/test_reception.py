@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from generation.errors import OutcomeUnknown, ProviderUnavailable, Refused
+from generation.patience import Patience
 from generation.provider import Charged, Event, GeneratedImage, ImageFailed, Preview
 from generation.tasks import GenerationTask
 from storage.containers import Bounds
+from storage.contents import ContentPatch, Contents
 from storage.database import Database
 from storage.decoders import Decoders
 from storage.errors import RateLimited, Unavailable
 from storage.generations import Generations, NewGeneration
+from storage.keeper import Keeper
 from storage.ledger import Budgets, Ledger
 from storage.library import Library, NewImage
 from storage.marks import Mark
@@ -75,6 +79,95 @@ async def test_a_picture_waits_while_others_are_taken_in_and_is_not_paid_for_aga
     (entry,) = await booked(database, alice)
     assert (entry.state, entry.actual) == (EntryState.SETTLED, Decimal("0.04"))
     assert len(await another) == 4
+
+
+async def test_a_picture_waits_for_a_store_that_is_away_and_is_paid_for_once(
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    store: LocalObjectStore,
+    alice: Viewer,
+    database: Database,
+) -> None:
+    generation = await generations.request(alice, WISH)
+    provider.script = [Charged(Decimal("0.04")), PICTURE]
+    folder = store.root / "images"
+    folder.symlink_to(folder)  # so that the store fails
+    asyncio.get_running_loop().call_later(1.5, folder.unlink)
+
+    await task.run(generation.id)
+
+    ended = await generations.current(generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 1)
+    assert len(provider.requests) == 1
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.SETTLED, Decimal("0.04"))
+
+
+async def test_a_picture_is_given_up_when_patience_has_an_end(
+    generations: Generations,
+    library: Library,
+    keeper: Keeper,
+    provider: ScriptedProvider,
+    store: LocalObjectStore,
+    alice: Viewer,
+    database: Database,
+) -> None:
+    generation = await generations.request(alice, WISH)
+    provider.script = [Charged(Decimal("0.04")), PICTURE]
+    folder = store.root / "images"
+    folder.symlink_to(folder)  # so that the store fails
+    task = GenerationTask(
+        generations,
+        library,
+        keeper,
+        store,
+        {provider.name: provider},
+        lease=timedelta(0),
+        patience=Patience(seconds=0.2, pause=0.05),
+    )
+
+    await task.run(generation.id)
+
+    assert (await generations.current(generation.id)).failure_code == "UNAVAILABLE"
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.ASSUMED, Decimal("0.05"))
+
+
+async def test_what_is_told_twice_since_the_answer_was_lost_is_kept_once(
+    generations: Generations, library: Library, database: Database, alice: Viewer
+) -> None:
+    contents = Contents(database)
+    content = await contents.save(alice, ContentPatch(external_id="p", text="A sea"))
+    generation = await generations.request(alice, replace(WISH, content_id=content.id, attach=True))
+    image = (await library.add_image(alice, jpeg(), NewImage())).image
+
+    for _ in range(2):
+        await generations.charge(generation.id, Decimal("0.04"))
+        assert await generations.add_image(generation.id, 0, image.id, 1.0)
+
+    assert await generations.positions(generation.id) == {0}
+    assert (await generations.current(generation.id)).actual_cost == Decimal("0.04")
+    (attached,) = await contents.attachments_of_contents(alice, [content.id])
+    assert [each.image_id for each in attached] == [image.id]
+
+
+async def test_several_charges_of_one_call_add_up(
+    task: GenerationTask,
+    generations: Generations,
+    provider: ScriptedProvider,
+    alice: Viewer,
+    database: Database,
+) -> None:
+    generation = await generations.request(alice, replace(WISH, count=2))
+    second = GeneratedImage(1, jpeg(seed=101), 1.0)
+    cost = Charged(Decimal("0.02"))
+    provider.script = [cost, PICTURE, cost, second]
+
+    await task.run(generation.id)
+
+    (entry,) = await booked(database, alice)
+    assert (entry.state, entry.actual) == (EntryState.SETTLED, Decimal("0.04"))
 
 
 async def test_when_our_own_database_fails_during_the_call_the_money_counts_as_spent(

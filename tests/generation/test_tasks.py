@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -25,11 +25,13 @@ from generation.errors import (
 from generation.provider import (
     Charged,
     GeneratedImage,
+    GenerationRequest,
     ImageFailed,
     Preview,
     Progressed,
     TaskStarted,
 )
+from generation.provider import Event as ProviderEvent
 from generation.reception import image_id
 from generation.tasks import GenerationTask
 from storage.containers.xmp import declared
@@ -110,6 +112,26 @@ async def test_two_runs_at_once_call_the_provider_once(
     ended = await generations.generation(alice, generation.id)
     assert len(provider.requests) == 1
     assert ended.status.is_final
+
+
+async def test_a_run_that_finds_another_one_alive_lets_it_finish_however_long_that_takes(
+    generations: Generations,
+    library: Library,
+    keeper: Keeper,
+    store: LocalObjectStore,
+    alice: Viewer,
+) -> None:
+    lease = 0.9
+    provider = SlowProvider(seconds=3 * lease)
+    parts = (generations, library, keeper, store, {provider.name: provider})
+    task = GenerationTask(*parts, lease=timedelta(seconds=lease))
+    generation = await generations.request(alice, new())
+
+    await asyncio.gather(*(task.run(generation.id) for _ in range(5)))
+
+    ended = await generations.current(generation.id)
+    assert (ended.status, ended.calls) == (GenerationStatus.SUCCEEDED, 1)
+    assert len(provider.requests) == 1
 
 
 async def test_a_run_that_finds_the_latch_taken_calls_nobody_and_says_so(
@@ -730,6 +752,20 @@ async def test_previews_are_kept_for_a_while_only(
         row = await session.get(StoredObject, key)
     assert row is not None
     assert row.expires_at is not None
+
+
+class SlowProvider(ScriptedProvider):
+    """Tells nothing for some time, and gives a picture then."""
+
+    def __init__(self, *, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.script = [picture(0)]
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[ProviderEvent, None]:
+        await asyncio.sleep(self._seconds)
+        async for event in super().generate(request):
+            yield event
 
 
 class CallingBus:

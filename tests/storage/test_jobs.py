@@ -4,9 +4,10 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,7 +15,9 @@ import pytest
 from storage.database import Database
 from storage.errors import Unavailable
 from storage.jobs import Jobs, Limits, Worker, only_process
+from storage.migrations import migrate
 from storage.viewers import Viewer
+from tests.postgres import OwnServer, find_programs
 
 HOLD = """
 import sys, time
@@ -197,7 +200,44 @@ async def test_a_hurry_for_a_queue_that_nobody_works_at_here_does_nothing(
     assert work.begun.empty()
 
 
+async def test_a_job_that_runs_goes_on_when_it_is_cancelled_and_counts_as_started(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    slow, first, second = Slow(), uuid4(), uuid4()
+    worker = await slow.start(database, jobs, Limits(9, 9, starts_per_minute=1))
+    await enqueue(jobs, database, alice, first, queue=slow.queue)
+    await asyncio.wait_for(slow.begun.get(), 10)
+
+    await jobs.cancel(first)
+    await enqueue(jobs, database, alice, second, queue=slow.queue)
+    await asyncio.sleep(1.5)
+    slow.may_end.set()
+    await worker.stop(drain_seconds=10)
+
+    assert (slow.ended, slow.left) == ([first], [])
+    assert slow.begun.empty()
+    assert await jobs.unfinished([first, second]) == {second}
+
+
+async def test_what_one_may_have_at_once_is_at_most_what_all_may_have(
+    jobs: Jobs, database: Database, alice: Viewer
+) -> None:
+    slow, id = Slow(), uuid4()
+    worker = await slow.start(database, jobs, Limits(8, 2, at_once_everywhere=1))
+    await enqueue(jobs, database, alice, id, uuid4(), queue=slow.queue)
+
+    await asyncio.wait_for(slow.begun.get(), 10)
+    await asyncio.sleep(0.5)
+
+    assert slow.begun.empty()
+    slow.may_end.set()
+    await worker.stop(drain_seconds=10)
+
+
 # ---- a worker that stops ----------------------------------------------------------------------
+
+
+MANY = Limits(9, 9)
 
 
 class Slow:
@@ -220,9 +260,9 @@ class Slow:
             raise
         self.ended.append(id)
 
-    async def start(self, database: Database, jobs: Jobs) -> Worker:
+    async def start(self, database: Database, jobs: Jobs, limits: Limits = MANY) -> Worker:
         worker = Worker(database.url, {self.queue: self.do}, embedded=True)
-        await worker.start({self.queue: Limits(9, 9)}, poll_seconds=0.05)
+        await worker.start({self.queue: limits}, poll_seconds=0.05)
         jobs.worker = worker
         return worker
 
@@ -288,6 +328,40 @@ async def test_a_job_that_does_not_leave_holds_a_stop_up_for_a_while_only(
     assert "worker.left jobs=1" in caplog.text
     may_end.set()
     await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnServer]:
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("no programs of a PostgreSQL server")
+    with TemporaryDirectory() as folder:  # not among ours, which the server's user may not enter
+        server = OwnServer(programs, Path(folder))
+        server.create()
+        yield server
+
+
+async def test_a_worker_of_many_queues_stops_soon_while_the_database_is_away(
+    own_postgres: OwnServer,
+) -> None:
+    own_postgres.start()
+    try:
+        database = Database(own_postgres.dsn)
+        await migrate(database)
+        await database.close()
+        slow, queues = Slow(), [f"provider:{number}" for number in range(4)]
+        worker = Worker(
+            database.url, dict.fromkeys(queues, slow.do), embedded=False, seconds_to_leave=1
+        )
+        await worker.start(dict.fromkeys(queues, Limits(1, 1)), poll_seconds=0.05)
+    finally:
+        own_postgres.stop()
+    await asyncio.sleep(3)  # every queue has been looked into in vain
+
+    started = time.monotonic()
+    await worker.stop(drain_seconds=0)
+
+    assert time.monotonic() - started < 10
 
 
 async def test_a_worker_that_never_started_can_be_stopped(database: Database) -> None:
