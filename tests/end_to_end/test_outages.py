@@ -265,7 +265,7 @@ async def test_a_database_that_restarts_in_mid_call_costs_no_picture_though_othe
         openai_server.openai_server() as openai,
         workers(2, own_postgres, openai, tmp_path, **settings) as cluster,
     ):
-        openai.seconds = 20
+        openai.seconds = 12
         id = await wished(cluster.one)
         await asyncio.wait_for(openai.is_asked.wait(), 20)
         await asyncio.sleep(1)
