@@ -12,8 +12,6 @@ import pytest
 
 from generation.studio import Wish
 from graph.config import Settings
-from graph.context import Context
-from graph.delivery import SignedUrls
 from graph.ids import id_of
 from graph.operations import Schema
 from graph.parts import Parts, open_parts
@@ -22,6 +20,7 @@ from storage.contents import ContentPatch
 from storage.library import ImagePatch, NewImage
 from storage.models import ContentState, GenerationStatus
 from storage.viewers import Viewer
+from tests.graph.contexts import context_of
 from tests.pictures import jpeg
 from tests.storage.rows import ON_POSTGRES, insert_generation
 
@@ -78,20 +77,7 @@ class Page:
                 await self.came.wait()
 
     async def listen(self, schema: Schema, parts: Parts) -> None:
-        context = Context(
-            viewer_of(parts),
-            library=parts.library,
-            versions=parts.versions,
-            trash=parts.trash,
-            direct_uploads=parts.direct_uploads,
-            imports=parts.imports,
-            contents=parts.contents,
-            generations=parts.generations,
-            changes=parts.changes,
-            ledger=parts.ledger,
-            studio=parts.studio,
-            urls=SignedUrls("http://127.0.0.1", [b"k" * 32]),
-        )
+        context = context_of(parts, viewer_of(parts))
         async for result in await schema.subscribe(LIBRARY_CHANGED, context_value=context):
             assert not result.errors
             assert result.data is not None

@@ -13,13 +13,12 @@ from sqlalchemy import Engine, event
 from strawberry import relay
 
 from graph.config import Settings
-from graph.context import Context
-from graph.delivery import SignedUrls
 from graph.operations import Schema
 from graph.parts import Parts, open_parts
 from storage.database import Database
 from storage.models import Attachment, Content, ContentState, GenerationStatus, ImageOrigin
 from storage.viewers import Viewer
+from tests.graph.contexts import context_of
 from tests.storage.rows import ON_SQLITE, image_rows, insert, insert_generation
 
 PAGE = """
@@ -109,20 +108,7 @@ async def fill(database: Database, viewer: Viewer, count: int) -> list[UUID]:
 async def ask(
     schema: Schema, parts: Parts, viewer: Viewer, query: str, **variables: object
 ) -> dict[str, Any]:
-    context = Context(
-        viewer,
-        library=parts.library,
-        versions=parts.versions,
-        trash=parts.trash,
-        direct_uploads=parts.direct_uploads,
-        imports=parts.imports,
-        contents=parts.contents,
-        generations=parts.generations,
-        changes=parts.changes,
-        ledger=parts.ledger,
-        studio=parts.studio,
-        urls=SignedUrls("http://127.0.0.1", [b"k" * 32]),
-    )
+    context = context_of(parts, viewer)
     result = await schema.execute(query, variables, context_value=context)
     assert result.errors is None
     assert result.data is not None

@@ -39,8 +39,6 @@ from generation.providers.options import (
     OpenAIOptions,
     StabilityOptions,
 )
-from graph.context import Context
-from graph.delivery import SignedUrls
 from graph.ids import id_of
 from graph.images import SRCSET
 from graph.operations import Documents, Limits, Schema
@@ -67,6 +65,7 @@ from storage.models import (
     Picture,
 )
 from storage.viewers import Viewer
+from tests.graph.contexts import context_of
 from tests.graph.test_library import parts as parts
 from tests.graph.test_library import viewer as viewer
 from tests.storage.rows import ON_SQLITE, image_rows, insert
@@ -203,20 +202,7 @@ def version_of(image: Any) -> ImageVersion:
 async def answer(
     schema: Schema, parts: Parts, viewer: Viewer, query: str, **variables: object
 ) -> ExecutionResult:
-    context = Context(
-        viewer,
-        library=parts.library,
-        versions=parts.versions,
-        trash=parts.trash,
-        direct_uploads=parts.direct_uploads,
-        imports=parts.imports,
-        contents=parts.contents,
-        generations=parts.generations,
-        changes=parts.changes,
-        ledger=parts.ledger,
-        studio=parts.studio,
-        urls=SignedUrls("http://127.0.0.1", [b"k" * 32]),
-    )
+    context = context_of(parts, viewer)
     result = await schema.execute(query, variables, context_value=context)
     assert isinstance(result, ExecutionResult)
     return result
